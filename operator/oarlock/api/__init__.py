@@ -1,0 +1,1 @@
+"""ContainerSpec: what a user writes, and the status oarlock writes back."""

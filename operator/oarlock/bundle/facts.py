@@ -1,0 +1,146 @@
+"""What this node lets a container have: read once, then plain data for the pure `config`."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+"""All of Linux's capabilities, by number (uapi/linux/capability.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node of this node, for privileged containers."""
+
+    path: str
+    kind: str  # "c" or "b"
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What of this node shapes a config.json.
+
+    Attributes:
+        capabilities: those that the operator can give away (its own bounding set).
+        kernel: version of the running kernel, as (6, 18).
+        open_files: the highest RLIMIT_NOFILE that the operator may set.
+        swap_accounting: the kernel can bound memory and swap together.
+        memory_bytes: the machine's memory.
+        oom_score_adj: the operator's own; a lower one cannot be given without CAP_SYS_RESOURCE.
+        masked: paths of this machine to hide besides the usual ones.
+    """
+
+    capabilities: frozenset[str]
+    kernel: tuple[int, int]
+    open_files: int
+    swap_accounting: bool
+    memory_bytes: int
+    oom_score_adj: int
+    masked: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=1)
+def read() -> Facts:
+    """The facts of the node that this process runs on; read once."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return Facts(
+        capabilities=_bounding_set(),
+        kernel=(int(major), int(minor)),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        swap_accounting=_swap_accounting(Path("/sys/fs/cgroup")),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        masked=tuple(sorted(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))),
+    )
+
+
+def devices() -> tuple[Device, ...]:
+    """The node's device nodes, but those of terminals and other filesystems (containerd: `HostDevices`)."""
+    return tuple(_devices("/dev", os.stat("/dev").st_dev))
+
+
+_SKIPPED = {"pts", "shm", "fd", "mqueue", "console", "stdin", "stdout", "stderr", "core", "ptmx"}
+
+
+def _devices(directory: str, filesystem: int) -> list[Device]:
+    found: list[Device] = []
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        try:
+            what = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if entry.name in _SKIPPED and directory == "/dev":
+            continue
+        if stat.S_ISDIR(what.st_mode) and what.st_dev == filesystem:
+            found += _devices(entry.path, filesystem)
+        elif stat.S_ISCHR(what.st_mode) or stat.S_ISBLK(what.st_mode):
+            kind = "c" if stat.S_ISCHR(what.st_mode) else "b"
+            major, minor = os.major(what.st_rdev), os.minor(what.st_rdev)
+            mode = stat.S_IMODE(what.st_mode)
+            found.append(Device(entry.path, kind, major, minor, mode, what.st_uid, what.st_gid))
+    return found
+
+
+def _bounding_set() -> frozenset[str]:
+    status = Path("/proc/self/status").read_text()
+    bits = int(status.partition("CapBnd:")[2].split(maxsplit=1)[0], 16)
+    return frozenset(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1)
+
+
+def _swap_accounting(cgroups: Path) -> bool:
+    if (cgroups / "memory").is_dir():
+        return (cgroups / "memory" / "memory.memsw.limit_in_bytes").exists()
+    return any(cgroups.glob("*/memory.swap.max"))

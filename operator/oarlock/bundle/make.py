@@ -1,0 +1,79 @@
+"""All steps from a spec to a bundle that the runtime can create, in the order that keeps failures cheap."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oarlock.bundle import capabilities, facts, rootfs, seccomp, users
+from oarlock.bundle.config import config, is_privileged, shares_network
+from oarlock.bundle.write import files, write
+from oarlock.errors import BundleError, NodeFull
+from oarlock.linux.removal import remove_tree
+
+if TYPE_CHECKING:
+    from oarlock.api.spec import Spec
+
+
+def make(
+    spec: Spec,
+    *,
+    hostname: str,
+    cgroup_path: str,
+    attempt_dir: Path,
+    bundle_dir: Path,
+    forbidden: Sequence[Path] = (),
+    allowed: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Make `bundle_dir` (config.json, the root filesystem mounted at rootfs/) for one attempt.
+
+    Args:
+        spec: the object's spec.
+        hostname: the container's host name.
+        cgroup_path: `linux.cgroupsPath`.
+        attempt_dir: takes what the container writes; this attempt's alone.
+        bundle_dir: this attempt's alone.
+        forbidden: directories that no root filesystem lies in or contains: the operator's own.
+        allowed: see `rootfs.check_rootfs`.
+
+    Returns:
+        what was written to config.json.
+
+    Raises:
+        BundleError: the spec cannot be run on this node; nothing is mounted (`remove` takes the rest away).
+        NodeFull: a disk has no room; likewise.
+    """
+    lower = rootfs.check_rootfs(Path(spec.rootfs.path), forbidden=forbidden, allowed=allowed)
+    user = users.resolve(lower, spec)
+    node = facts.read()
+    try:
+        made = config(
+            spec,
+            hostname=hostname,
+            cgroup_path=cgroup_path,
+            user=user,
+            seccomp=seccomp.profile(capabilities.bounding(spec, node), node.kernel),
+            facts=node,
+            files=files(bundle_dir, hostname=hostname, host_network=shares_network(spec)),
+            devices=facts.devices() if is_privileged(spec) else (),
+        )
+        write(made, bundle_dir)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (NodeFull if full else BundleError)(
+            f"bundle {bundle_dir}: it cannot be written: {error}"
+        ) from error
+    rootfs.prepare(lower, attempt_dir, bundle_dir / "rootfs", devices=is_privileged(spec))
+    return made
+
+
+def remove(attempt_dir: Path, bundle_dir: Path) -> None:
+    """Undo `make`: unmount, and remove both directories. Fine when they are gone already.
+
+    Raises:
+        OSError: something could not be removed; calling again goes on where it stopped.
+    """
+    rootfs.discard(attempt_dir, bundle_dir / "rootfs")
+    remove_tree(bundle_dir)

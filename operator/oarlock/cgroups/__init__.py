@@ -1,0 +1,1 @@
+"""Where processes live: control groups."""

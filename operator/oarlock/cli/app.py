@@ -1,0 +1,338 @@
+"""The commands, their flags and their help; each body imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from oarlock.cli.options import API, NODE, complete_names, configured
+from oarlock.node.configuration import Configuration
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="oarlock holds containers to one node: it runs them through conmon and an OCI runtime, as manifests "
+    "or ContainerSpec objects of Kubernetes ask.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 operator not running, 5 timed out.",
+)
+
+
+class Form(StrEnum):
+    JSON = "json"
+    YAML = "yaml"
+
+
+class ListForm(StrEnum):
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Only this namespace (default: all).", metavar="NAMESPACE"),
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="NAME or NAMESPACE/NAME.", autocompletion=complete_names)
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="NAME or NAMESPACE/NAME.", autocompletion=complete_names),
+]
+Output = Annotated[Form | None, typer.Option("--output", "-o", help="Print json or yaml.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout", metavar="DURATION", help="Wait at most so long (default: the grace period and 30s more)."
+    ),
+]
+
+
+@app.callback()
+def root(context: typer.Context, namespace: Namespace = None) -> None:
+    # `-n` may stand before the command, as with kubectl.
+    context.ensure_object(dict)["namespace"] = namespace
+
+
+@app.command()
+@configured()
+def run(configuration: Configuration) -> int:
+    """Run the operator of this node.
+
+    Needs no flag. Each option may come as a flag, as the environment variable in brackets, or
+    from the configuration file under the flag's name in camelCase (stateDir: /srv/oarlock);
+    the flag wins, then the variable.
+
+    \b
+    Examples:
+      oarlock run
+      oarlock run --manifests /srv/containers --node-name edge-1
+      oarlock run --kubeconfig /etc/kubernetes/oarlock.conf
+    """
+    from oarlock.node.operator import run
+
+    return run(configuration.checked())
+
+
+@app.command()
+@configured(*NODE, "manifests")
+def ps(
+    context: typer.Context,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    output: Annotated[
+        ListForm | None, typer.Option("--output", "-o", help="Print a wide table, json, yaml, or names.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with each change until Ctrl-C.")
+    ] = False,
+) -> int:
+    """List the containers of this node. Works with the operator down, and says so.
+
+    \b
+    Examples:
+      oarlock ps
+      oarlock ps -n monitoring -o wide
+      oarlock ps -o json | jq '.items[].status.pid'
+      oarlock ps -w
+    """
+    from oarlock.cli.ps import ps
+
+    return ps(configuration, _namespace(context, namespace), output, watch)
+
+
+@app.command()
+@configured(*NODE)
+def inspect(
+    context: typer.Context,
+    name: Name,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    output: Output = None,
+) -> int:
+    """Show everything that is known of one container.
+
+    \b
+    Examples:
+      oarlock inspect web
+      oarlock inspect default/web -o yaml
+    """
+    from oarlock.cli.inspection import inspect
+
+    return inspect(configuration, _namespace(context, namespace), name, output)
+
+
+@app.command()
+@configured(*NODE)
+def logs(
+    context: typer.Context,
+    name: Name,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written, also by later attempts.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", metavar="N", min=-1, help="Only the last N lines (-1: all).")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only lines since then: 10m, or 2026-01-31T12:00:00Z."),
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
+    previous: Annotated[
+        bool, typer.Option("--previous", "-p", help="The attempt before the last one.")
+    ] = False,
+) -> int:
+    """Print what a container wrote: its stdout to stdout, its stderr to stderr.
+
+    All files that rotation kept are shown, the oldest first.
+
+    \b
+    Examples:
+      oarlock logs web
+      oarlock logs -f --tail 20 web
+      oarlock logs --since 10m --timestamps web
+    """
+    from oarlock.cli.logs import Choice, logs
+
+    choice = Choice(follow=follow, tail=tail, since=since, timestamps=timestamps, previous=previous)
+    return logs(configuration, _namespace(context, namespace), name, choice)
+
+
+@app.command()
+@configured(*NODE, *API)
+def stop(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Stop containers and keep them stopped.
+
+    An object of the API gets spec.state: Stopped. A manifest's container stays stopped until
+    `oarlock start`, or until its document changes.
+
+    \b
+    Examples:
+      oarlock stop web
+      oarlock stop web worker --no-wait
+    """
+    return _act(context, configuration, namespace, names, "stop", wait, timeout)
+
+
+@app.command()
+@configured(*NODE, *API)
+def start(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Start containers that were stopped.
+
+    \b
+    Examples:
+      oarlock start web
+      oarlock start web --timeout 10s
+    """
+    return _act(context, configuration, namespace, names, "start", wait, timeout)
+
+
+@app.command()
+@configured(*NODE, *API)
+def restart(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Replace containers by fresh ones of the same spec; the old ones get their grace period.
+
+    \b
+    Examples:
+      oarlock restart web
+    """
+    return _act(context, configuration, namespace, names, "restart", wait, timeout)
+
+
+@app.command()
+@configured(*NODE, *API)
+def delete(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Delete ContainerSpec objects from the API and wait until their containers are gone.
+
+    A manifest's container is deleted by removing its document; the command names the file.
+
+    \b
+    Examples:
+      oarlock delete web
+    """
+    return _act(context, configuration, namespace, names, "delete", wait, timeout)
+
+
+@app.command()
+def crd() -> int:
+    """Print the CustomResourceDefinition of ContainerSpec.
+
+    \b
+    Examples:
+      oarlock crd | kubectl apply -f -
+    """
+    from oarlock.api.crd import render
+
+    typer.echo(render(), nl=False)
+    return 0
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Manifests, or directories of them; - is stdin.")
+    ],
+    node_name: Annotated[
+        str | None,
+        typer.Option("--node-name", metavar="NAME", help="Also demand that they are for this node."),
+    ] = None,
+) -> int:
+    """Check manifests and name every problem with its file, line and field.
+
+    \b
+    Examples:
+      oarlock validate web.yaml
+      helm template . | oarlock validate -
+    """
+    from oarlock.cli.validate import validate
+
+    return validate(files, node_name)
+
+
+@app.command()
+@configured()
+def doctor(configuration: Configuration, output: Output = None) -> int:
+    """Check whether this node can run containers, and say what is missing and what helps.
+
+    Takes the options of `run`, so that it checks what the operator would use.
+
+    \b
+    Examples:
+      oarlock doctor
+      oarlock doctor -o json | jq .conditions
+    """
+    from oarlock.cli.doctor import doctor
+
+    return doctor(configuration, output)
+
+
+@app.command()
+def version(output: Output = None) -> int:
+    """Print the version of oarlock.
+
+    \b
+    Examples:
+      oarlock version -o json
+    """
+    from oarlock.cli.version import version
+
+    return version(output)
+
+
+def _namespace(context: typer.Context, given: str | None) -> str | None:
+    return given or (context.obj or {}).get("namespace")
+
+
+def _act(
+    context: typer.Context,
+    configuration: Configuration,
+    namespace: str | None,
+    names: list[str],
+    verb: str,
+    wait: bool,
+    timeout: str | None,
+) -> int:
+    from oarlock.cli.verbs import Waiting, act
+    from oarlock.node.values import duration
+
+    try:
+        seconds = None if timeout is None else duration(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(f"--timeout: {error}") from None
+    return act(configuration, _namespace(context, namespace), names, verb, Waiting(wait, seconds))

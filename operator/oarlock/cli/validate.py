@@ -1,0 +1,103 @@
+"""`oarlock validate`: every problem of manifests, with file, line and field."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from oarlock.api import containerspec
+from oarlock.cli import exitcodes, output
+from oarlock.sources.manifests.documents import Content, Document, parse
+from oarlock.sources.manifests.problems import Problem
+from oarlock.sources.manifests.reader import is_manifest, read_file
+
+STDIN = "-"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found in all files together.
+
+    Attributes:
+        names: where each (namespace, name) was first met; a second one is a problem.
+        skipped: objects of other API groups, as a rendered chart has them.
+    """
+
+    node_name: str | None
+    problems: list[str] = field(default_factory=list)
+    valid: int = 0
+    skipped: int = 0
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def validate(files: list[str], node_name: str | None) -> int:
+    """Check each file, and each manifest of a directory; exit code 1 when anything is wrong."""
+    findings = Findings(node_name)
+    for given in files:
+        for path in _paths(given):
+            _check(path, findings)
+    output.write_lines(findings.problems)
+    sys.stdout.flush()
+    if findings.skipped:
+        output.note(f"skipped {_count(findings.skipped, 'object')} of other kinds")
+    if findings.problems:
+        output.note(_count(len(findings.problems), "problem"))
+        return exitcodes.FAILED
+    print(f"{_count(findings.valid, 'ContainerSpec')} checked, no problems")
+    return exitcodes.OK
+
+
+def _check(path: str, findings: Findings) -> None:
+    """Add what is wrong in one file.
+
+    Raises:
+        Failure: there is no such file (exit code 3).
+    """
+    try:
+        content: Content = parse(sys.stdin.buffer.read(), "stdin") if path == STDIN else read_file(path)
+    except FileNotFoundError:
+        raise exitcodes.Failure(f"{path}: no such file", exitcodes.NOT_FOUND) from None
+    name = "stdin" if path == STDIN else os.path.basename(path)
+    folder = "" if path == STDIN else os.path.dirname(path)
+    found = list(content.problems)
+    for document in content.documents:
+        if document.foreign and _of_another_group(document):
+            findings.skipped += 1
+            continue
+        wrong = [*document.problems] or [*_problems(document, name, findings)]
+        findings.valid += not wrong
+        found += wrong
+    findings.problems += [os.path.join(folder, str(problem)) for problem in found]
+
+
+def _problems(document: Document, name: str, findings: Findings) -> Iterator[Problem]:
+    spec = document.mapping.get("spec")
+    own = spec.get("nodeName") if isinstance(spec, dict) else None
+    node = findings.node_name or (own if isinstance(own, str) and own else "this-node")
+    for problem in containerspec.problems(document.mapping, where=name, node_name=node):
+        yield Problem(f"{name}:{document.line_of(problem.field)}", problem.field, problem.problem)
+    key = document.name
+    if key is None:
+        return
+    here = f"{name}:{document.line}"
+    first = findings.names.setdefault(key, here)
+    if first != here:
+        yield Problem(here, "metadata.name", f"{'/'.join(key)} is already in {first}; give it another name")
+
+
+def _of_another_group(document: Document) -> bool:
+    version = document.mapping.get("apiVersion")
+    return isinstance(version, str) and version.partition("/")[0] != containerspec.GROUP
+
+
+def _paths(given: str) -> Iterator[str]:
+    if given == STDIN or not os.path.isdir(given):
+        yield given
+        return
+    yield from (os.path.join(given, name) for name in sorted(os.listdir(given)) if is_manifest(name))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,241 @@
+"""`oarlock stop`, `start`, `restart`, `delete`: change what is desired, then wait until it is so.
+
+An object of the API is changed in the API. An object of the manifest directory has an override
+beside its record, which holds until its document changes; it is deleted by removing its document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from oarlock.api.identity import KUBERNETES
+from oarlock.cli import exitcodes, output
+from oarlock.cli.records import Record, read_shelf
+from oarlock.node.configuration import Configuration
+from oarlock.node.presence import find_operator
+
+RESTARTED_AT = "oarlock.dev/restartedAt"
+SETTLED = frozenset({"Stopped", "Succeeded", "Failed"})
+MARGIN = 30.0
+"""Seconds a stop may take beyond the grace period before the wait is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a verb wants of one container.
+
+    Attributes:
+        verb: as it is typed.
+        done: the past participle, for the sentence at the end.
+        reached: whether the record shows it (None: the record is gone), compared with the one before.
+        failed: why it never will, or None.
+    """
+
+    verb: str
+    done: str
+    reached: Callable[[Record | None, Record], bool]
+    failed: Callable[[Record, Record], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether and how long to wait; no timeout given means: as long as this container may take."""
+
+    wait: bool = True
+    timeout: float | None = None
+
+    def seconds(self, record: Record, verb: str) -> float:
+        if self.timeout is not None:
+            return self.timeout
+        grace = 0.0 if verb == "start" else float(record.spec.get("terminationGracePeriodSeconds", 30))
+        return grace + MARGIN
+
+
+def act(
+    configuration: Configuration, namespace: str | None, names: list[str], verb: str, waiting: Waiting
+) -> int:
+    """Change each of the containers and wait; the exit code of the first that failed."""
+    operator = find_operator(configuration.lock_file)
+    shelf = read_shelf(configuration, operator)
+    records = [shelf.find(name, namespace) for name in names]
+    if verb == "delete":
+        for record in records:
+            _refuse_manifest(record)
+    for record in records:
+        change(configuration, record, verb)
+    if not operator.running:
+        output.note("the operator is not running: this takes effect when it runs again")
+        return exitcodes.OPERATOR_DOWN if waiting.wait else exitcodes.OK
+    if not waiting.wait:
+        return exitcodes.OK
+    from oarlock.cli.waiting import wait_for
+
+    codes = [
+        wait_for(configuration, each, WISHES[verb], waiting.seconds(each, verb), operator) for each in records
+    ]
+    return next((code for code in codes if code), exitcodes.OK)
+
+
+def change(configuration: Configuration, record: Record, verb: str) -> None:
+    """Write down what is desired now, where the object comes from.
+
+    Raises:
+        OarlockError: the API refused or does not answer.
+    """
+    if record.source == KUBERNETES:
+        _change_object(configuration, record, verb)
+    else:
+        path = configuration.overrides_dir / f"{record.uid}.json"
+        _write(path, override(_override_now(path), record, verb, datetime.now(UTC)))
+
+
+def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime) -> dict[str, Any]:
+    """The override of a manifest's container after `verb`. An earlier one of another generation is void."""
+    generation = record.data.get("generation")
+    valid = before if before.get("generation") == generation else {}
+    state, restarted_at = valid.get("state"), valid.get("restartedAt")
+    if verb == "stop":
+        state = "Stopped"
+    elif verb == "start":
+        state = "Running"
+    else:
+        restarted_at = _rfc3339(now)
+        if (state or record.spec.get("state") or "Running") != "Running":
+            state = "Running"
+    return {"generation": generation, "state": state, "restartedAt": restarted_at}
+
+
+def patch(record: Record, verb: str, now: datetime) -> list[dict[str, Any]]:
+    """The JSON patch (RFC 6902) of an API object; it fails on another object of the same name."""
+    operations: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": record.uid}]
+    state = record.spec.get("state") or "Running"
+    wanted = "Stopped" if verb == "stop" else "Running"
+    if state != wanted:
+        operations.append({"op": "add", "path": "/spec/state", "value": wanted})
+    if verb == "restart":
+        if not record.data.get("annotations"):
+            operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
+        path = "/metadata/annotations/" + RESTARTED_AT.replace("/", "~1")
+        operations.append({"op": "add", "path": path, "value": _rfc3339(now)})
+    return operations
+
+
+def _change_object(configuration: Configuration, record: Record, verb: str) -> None:
+    import asyncio
+
+    from oarlock.sources.kubernetes import client
+
+    if not configuration.uses_kubernetes:
+        raise exitcodes.Failure(
+            f"{record} is an object of the Kubernetes API: say which with --kubeconfig FILE (or KUBECONFIG)",
+            exitcodes.USAGE,
+        )
+    if verb == "delete":
+        asyncio.run(client.delete_object(configuration, record.namespace, record.name, record.uid))
+    else:
+        operations = patch(record, verb, datetime.now(UTC))
+        if len(operations) > 1:
+            asyncio.run(
+                client.patch_object(configuration, record.namespace, record.name, record.uid, operations)
+            )
+
+
+def _refuse_manifest(record: Record) -> None:
+    if record.source != KUBERNETES:
+        file = (record.origin or "its manifest").rpartition(":")[0] or record.origin or "its manifest"
+        raise exitcodes.Failure(
+            f"{record} comes from {record.origin or 'a manifest'}: remove that document "
+            f"(or the file {file}) and the operator removes the container; `oarlock stop` only stops it"
+        )
+
+
+def _override_now(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a small file that the operator never sees half of, and that outlives a power cut."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _rfc3339(now: datetime) -> str:
+    return now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _stopped(record: Record | None, _before: Record) -> bool:
+    return record is None or (not record.status.get("pid") and record.phase in SETTLED)
+
+
+def _started(record: Record | None, before: Record) -> bool:
+    if record is None:
+        return False
+    fresh = record.attempt > before.attempt
+    return (record.phase == "Running" and bool(record.status.get("pid"))) or (
+        fresh and record.phase == "Succeeded"
+    )
+
+
+def _restarted(record: Record | None, before: Record) -> bool:
+    return record is not None and record.attempt > before.attempt and _started(record, before)
+
+
+def _gone(record: Record | None, _before: Record) -> bool:
+    return record is None
+
+
+def _start_failed(record: Record, before: Record) -> str | None:
+    if record.attempt > before.attempt and record.phase in ("Failed", "BackOff"):
+        return _why(record)
+    stalled = [
+        each
+        for each in record.status.get("conditions") or ()
+        if (each.get("type"), each.get("status")) == ("Stalled", "True")
+    ]
+    return _why(record) if stalled and record.phase != "Running" else None
+
+
+def _never(_record: Record, _before: Record) -> str | None:
+    return None
+
+
+def _why(record: Record) -> str:
+    told = [
+        record.phase,
+        *(str(record.status[key]) for key in ("reason", "message") if record.status.get(key)),
+    ]
+    code = record.status.get("exitCode")
+    return ": ".join(told) + (f" (exit code {code})" if code is not None else "")
+
+
+WISHES: Mapping[str, Wish] = {
+    "stop": Wish("stop", "stopped", _stopped, _never),
+    "start": Wish("start", "started", _started, _start_failed),
+    "restart": Wish("restart", "restarted", _restarted, _start_failed),
+    "delete": Wish("delete", "deleted", _gone, _never),
+}

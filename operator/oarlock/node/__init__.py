@@ -1,0 +1,1 @@
+"""The node as a whole: its configuration, its operator, its readiness."""

@@ -1,0 +1,101 @@
+"""Proves, before anything is touched, that an operator can start with a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+from oarlock.errors import ConfigurationError
+from oarlock.node.configuration import Configuration, option
+from oarlock.node.values import Switch
+
+PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Searched after PATH: a login shell of Debian has no sbin, where runc is."""
+
+
+def checked(configuration: Configuration) -> Configuration:
+    """See `Configuration.checked`."""
+    _node_name(configuration)
+    _directories(configuration)
+    _times(configuration)
+    _kubernetes(configuration)
+    untrusted = configuration.runtime_untrusted
+    return dataclasses.replace(
+        configuration,
+        conmon=find_program("conmon", configuration.conmon),
+        runtime_trusted=find_program("runtime_trusted", configuration.runtime_trusted),
+        runtime_untrusted=None if untrusted is None else find_program("runtime_untrusted", untrusted),
+    )
+
+
+def find_program(name: str, program: Path) -> Path:
+    """The absolute path of the program which option `name` gives.
+
+    Raises:
+        ConfigurationError: it is missing or not executable; names the path and the way out.
+    """
+    way_out = f"install it or name it with {option(name).flag}"
+    if not program.is_absolute():
+        path = f"{os.environ.get('PATH', '')}:{PROGRAM_PATH}"
+        found = shutil.which(str(program), path=path)
+        if found is None:
+            raise ConfigurationError(f"{option(name).flag}: no {program} in {path.strip(':')}; {way_out}")
+        return Path(found).absolute()
+    if not program.exists():
+        raise ConfigurationError(f"{option(name).flag}: {program} does not exist; {way_out}")
+    if not program.is_file() or not os.access(program, os.X_OK):
+        raise ConfigurationError(f"{option(name).flag}: {program} is not an executable file; {way_out}")
+    return program
+
+
+def _node_name(configuration: Configuration) -> None:
+    try:
+        option("node_name").read(configuration.node_name)
+    except ValueError:
+        raise ConfigurationError(
+            f"the host name {configuration.node_name!r} is no valid node name; give one with --node-name"
+        ) from None
+
+
+def _directories(configuration: Configuration) -> None:
+    state, run = configuration.state_dir, configuration.run_dir
+    for name, path in (("state_dir", state), ("run_dir", run)):
+        if path.exists() and not path.is_dir():
+            raise ConfigurationError(f"{option(name).flag}: {path} is not a directory")
+    if state == run or state in run.parents or run in state.parents:
+        raise ConfigurationError(
+            f"--state-dir {state} and --run-dir {run}: one lies in the other; the run directory "
+            "ends with the boot, so give them separate places"
+        )
+    manifests = configuration.manifests
+    if manifests.exists() and not manifests.is_dir():
+        raise ConfigurationError(
+            f"--manifests: {manifests} is not a directory; give the directory it lies in"
+        )
+
+
+def _times(configuration: Configuration) -> None:
+    if configuration.backoff_initial > configuration.backoff_max:
+        raise ConfigurationError(
+            f"--backoff-initial {configuration.backoff_initial:g}s is longer than "
+            f"--backoff-max {configuration.backoff_max:g}s; raise the second or lower the first"
+        )
+    for name in ("create_timeout", "kill_timeout"):
+        if getattr(configuration, name) <= 0:
+            raise ConfigurationError(f"{option(name).flag}: must be longer than nothing, as 60s")
+    if configuration.log_max_size < 4096:
+        raise ConfigurationError("--log-max-size: must be at least 4Ki")
+
+
+def _kubernetes(configuration: Configuration) -> None:
+    if configuration.kubernetes is Switch.ON and not configuration.uses_kubernetes:
+        raise ConfigurationError(
+            "--kubernetes on: there is neither a kubeconfig nor a service account; give --kubeconfig FILE"
+        )
+    path = configuration.kubeconfig
+    if path is not None and not path.is_file():
+        raise ConfigurationError(f"--kubeconfig: {path} does not exist; give another, or --kubernetes off")
+    if path is not None and not os.access(path, os.R_OK):
+        raise ConfigurationError(f"--kubeconfig: {path} cannot be read by this user")

@@ -1,0 +1,173 @@
+"""Doctor's checks of oarlock's own parts: programs, directories, the lock, the API."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from oarlock.errors import ConfigurationError, OarlockError
+from oarlock.node.checked import checked, find_program
+from oarlock.node.configuration import Configuration
+from oarlock.node.doctor import Check, fail, ok, warn
+
+ANSWER = 5.0
+"""Seconds that a program or the API has to answer."""
+
+SCARCE_BYTES, SCARCE_INODES = 1 << 30, 10_000
+FULL_BYTES, FULL_INODES = 64 << 20, 500
+_VERSION = re.compile(r"\d+(?:\.\d+)+(?:[-+~.\w]*)")
+
+
+def programs(configuration: Configuration) -> Iterator[Check]:
+    """The configuration as a whole, then conmon and each OCI runtime: there, executable, and answering."""
+    try:
+        checked(configuration)
+    except ConfigurationError as error:
+        yield fail("configuration", str(error), "correct this option")
+    wanted = [("conmon", configuration.conmon), ("runtime_trusted", configuration.runtime_trusted)]
+    if configuration.runtime_untrusted is not None:
+        wanted.append(("runtime_untrusted", configuration.runtime_untrusted))
+    for name, program in wanted:
+        yield _program(name, program)
+
+
+def version_of(text: str) -> str | None:
+    """The version in what `--version` printed: that of the first line that has one; None if none has.
+
+    runc prints five lines, conmon two, crun ends without a newline; other builds print what they like.
+    """
+    return next((match[0] for line in text.splitlines() if (match := _VERSION.search(line))), None)
+
+
+def _program(name: str, program: Path) -> Check:
+    label = name.replace("_", "-")
+    try:
+        path = find_program(name, program)
+    except ConfigurationError as error:
+        message, _, way_out = str(error).partition("; ")
+        return fail(label, message, way_out)
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ANSWER,
+            check=False,
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        )
+    except subprocess.TimeoutExpired:
+        return fail(label, f"{path} --version gave no answer in {ANSWER:g} s", "try it by hand")
+    except OSError as error:
+        return fail(label, f"{path} cannot be executed: {error.strerror}", "install one for this machine")
+    said = (done.stdout or done.stderr).decode("utf-8", "replace")
+    if done.returncode != 0:
+        return fail(
+            label, f"{path} --version ended with {done.returncode}: {_first_line(said)}", "try it by hand"
+        )
+    version = version_of(said)
+    if version is None:
+        return warn(
+            label, f"{path}: no version in {_first_line(said)!r}", "check that it is the right program"
+        )
+    return ok(label, f"{path} {version}")
+
+
+def disks(configuration: Configuration) -> Iterator[Check]:
+    """Room, kind and writability of the state and the run directory (or of what they will be made in)."""
+    yield _disk("state-dir", configuration.state_dir, lasting=True)
+    yield _disk("run-dir", configuration.run_dir, lasting=False)
+
+
+def _disk(name: str, directory: Path, lasting: bool) -> Check:
+    place = directory
+    try:
+        while not place.exists():
+            place = place.parent
+    except OSError as error:
+        return fail(name, f"{directory}: {error.strerror}", f"choose another with --{name}")
+    kind = filesystem(place)
+    if lasting and kind == "overlay":
+        return fail(
+            name, f"{directory} is on overlayfs, which carries no overlay", "put it on a disk or a volume"
+        )
+    if lasting and kind in ("tmpfs", "ramfs"):
+        return fail(name, f"{directory} is in memory ({kind}) and ends with the boot", "put it on a disk")
+    facts = os.statvfs(place)
+    if facts.f_flag & os.ST_RDONLY or not os.access(place, os.W_OK):
+        return fail(
+            name, f"{directory} cannot be written", f"make it writable or choose another with --{name}"
+        )
+    free, inodes = facts.f_bavail * facts.f_frsize, facts.f_favail
+    told = f"{directory} ({kind}): {_human(free)} free"
+    endless = facts.f_files == 0  # btrfs and others count no inodes
+    if free < FULL_BYTES or (inodes < FULL_INODES and not endless):
+        return fail(name, f"{told}, {inodes} inodes", "make room")
+    if lasting and (free < SCARCE_BYTES or (inodes < SCARCE_INODES and not endless)):
+        return warn(name, f"{told}, {inodes} inodes", "make room before it is full")
+    return ok(name, told)
+
+
+def filesystem(path: Path) -> str:
+    """The type of the file system that `path` lies on, as /proc/self/mountinfo names it."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    real = os.path.realpath(path)
+    best, kind = "", "unknown"
+    for line in (
+        Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    ):
+        left, _, right = line.partition(" - ")
+        number, point = left.split()[2], left.split()[4].encode().decode("unicode_escape")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if (
+            inside
+            and len(point) >= len(best)
+            and (number == wanted or kind == "unknown" or len(point) > len(best))
+        ):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def lock(configuration: Configuration) -> Check:
+    """Whether an operator holds the run directory; one that runs is no fault."""
+    from oarlock.node.presence import find_operator
+
+    operator = find_operator(configuration.lock_file)
+    if operator.running:
+        return ok("operator", f"runs with pid {operator.pid} on {configuration.run_dir}")
+    return ok("operator", f"none runs on {configuration.run_dir}")
+
+
+def api(configuration: Configuration) -> Iterator[Check]:
+    """Whether the API server answers, where one is configured."""
+    if not configuration.uses_kubernetes:
+        yield ok("kubernetes", "not configured: manifests only")
+        return
+    import asyncio
+
+    from oarlock.sources.kubernetes import client
+
+    place = "the service account" if configuration.in_cluster else str(configuration.kubeconfig)
+    try:
+        version = asyncio.run(asyncio.wait_for(client.server_version(configuration), ANSWER))
+    except (OarlockError, OSError, TimeoutError) as error:
+        reason = str(error) or f"no answer in {ANSWER:g} s"
+        yield warn(
+            "kubernetes", f"{place}: {reason}", "containers go on without it; check address and credentials"
+        )
+        return
+    yield ok("kubernetes", f"{place}: {version}")
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "nothing")[:200]
+
+
+def _human(count: int) -> str:
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
+        if count >= 1 << shift:
+            return f"{count / (1 << shift):.1f} {unit}"
+    return f"{count >> 10} KiB"

@@ -1,0 +1,346 @@
+"""The operator's options: one table that flags, environment, file and documentation are made from.
+
+Each field of `Configuration` is one option. Its name gives the flag (`--state-dir`), the variable
+(`OARLOCK_STATE_DIR`) and the key in the file (`stateDir`); its metadata give the help and the
+function that reads its text. An option is looked for in that order: flag, environment, file, default.
+
+Loaded by `oarlock ps` too, so it imports no pydantic, and YAML only when there is a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from oarlock.errors import ConfigurationError
+from oarlock.node import values
+from oarlock.node.values import LogFormat, LogLevel, Manager, Switch, TrustLevel
+
+DEFAULT_FILE = Path("/etc/oarlock/config.yaml")
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+Given = str | bool | Sequence[str]
+"""An option as it was given: text, a flag's boolean, or the texts of one that may be given several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as its readers need it: `read` turns text into the value or raises ValueError."""
+
+    name: str
+    default: Any
+    help: str
+    group: str
+    metavar: str
+    read: Callable[[str], Any]
+    several: bool
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "OARLOCK_" + self.name.upper()
+
+    @property
+    def key(self) -> str:
+        """The name in the configuration file, as Kubernetes' own files spell it."""
+        first, *rest = self.name.split("_")
+        return first + "".join(word.capitalize() for word in rest)
+
+    @property
+    def boolean(self) -> bool:
+        return self.read is values.boolean
+
+    def value(self, given: Given, where: str) -> Any:
+        """The value of what was given as text (or already as a flag's boolean, or a list)."""
+        try:
+            if isinstance(given, bool):
+                return given
+            if not self.several:
+                return self.read(str(given).strip())
+            parts = given.split(",") if isinstance(given, str) else given
+            return tuple(self.read(part.strip()) for part in parts if part.strip())
+        except ValueError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _option(
+    default: Any, help: str, read: Callable[[str], Any], group: str, metavar: str, several: bool = False
+) -> Any:
+    metadata = {"help": help, "read": read, "group": group, "metavar": metavar, "several": several}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Every option of the operator. Durations are seconds, sizes bytes, paths as they were given.
+
+    `load` reads it; `checked` proves that an operator can start with it and resolves the binaries.
+    """
+
+    node_name: str = _option(
+        "",
+        "This node's name, as spec.nodeName has it (default: the host name).",
+        values.node_name,
+        "Node",
+        "NAME",
+    )
+    manifests: Path = _option(
+        Path("/etc/oarlock/manifests"),
+        "Directory of manifests to run; may be absent.",
+        values.absolute,
+        "Node",
+        "DIR",
+    )
+    state_dir: Path = _option(
+        Path("/var/lib/oarlock"),
+        "What must last: records, container layers, logs. Not on overlayfs.",
+        values.state_path,
+        "Node",
+        "DIR",
+    )
+    run_dir: Path = _option(
+        Path("/run/oarlock"),
+        "What ends with the boot: lock, the runtime's state, exits, sockets.",
+        values.state_path,
+        "Node",
+        "DIR",
+    )
+    kubernetes: Switch = _option(
+        Switch.AUTO,
+        "Serve a Kubernetes API: auto (when a kubeconfig or a service account is there), on or off.",
+        values.choice(Switch),
+        "Kubernetes",
+        "auto|on|off",
+    )
+    kubeconfig: Path | None = _option(
+        None,
+        "kubeconfig of the API to serve (default: $KUBECONFIG, then the pod's service account).",
+        values.absolute,
+        "Kubernetes",
+        "FILE",
+    )
+    in_cluster: bool = _option(
+        False, "Use the pod's service account, whatever KUBECONFIG says.", values.boolean, "Kubernetes", ""
+    )
+    namespaces: tuple[str, ...] = _option(
+        (), "Namespaces to serve (default: all).", values.text, "Kubernetes", "NAME,…", several=True
+    )
+    conmon: Path = _option(
+        Path("conmon"), "conmon, as a path or a name to find in PATH.", values.program, "Runtime", "PROGRAM"
+    )
+    runtime_trusted: Path = _option(
+        Path("runc"), "OCI runtime of trusted containers.", values.program, "Runtime", "PROGRAM"
+    )
+    runtime_untrusted: Path | None = _option(
+        None,
+        "OCI runtime of containers with trusted: false (default: the trusted one).",
+        values.program,
+        "Runtime",
+        "PROGRAM",
+    )
+    default_trust_level: TrustLevel = _option(
+        TrustLevel.TRUSTED,
+        "What a container is that does not say: trusted or untrusted.",
+        values.choice(TrustLevel),
+        "Runtime",
+        "trusted|untrusted",
+    )
+    no_pivot: bool = _option(
+        False, "chroot instead of pivot_root (a root filesystem in RAM).", values.boolean, "Runtime", ""
+    )
+    cgroup_manager: Manager = _option(
+        Manager.CGROUPFS, "Who makes the cgroups.", values.choice(Manager), "Runtime", "cgroupfs"
+    )
+    cgroup_parent: str = _option(
+        "/oarlock", "The cgroup under which all containers live.", values.cgroup, "Runtime", "PATH"
+    )
+    max_parallel_creates: int = _option(
+        8, "Containers being created at one time.", values.positive, "Runtime", "COUNT"
+    )
+    create_timeout: float = _option(
+        240.0, "How long conmon and the runtime may take to create.", values.duration, "Runtime", "DURATION"
+    )
+    kill_timeout: float = _option(
+        120.0, "How long a process may take to end after SIGKILL.", values.duration, "Runtime", "DURATION"
+    )
+    backoff_initial: float = _option(
+        10.0, "Delay before the second restart; doubles with each.", values.duration, "Restarts", "DURATION"
+    )
+    backoff_max: float = _option(300.0, "The longest delay.", values.duration, "Restarts", "DURATION")
+    backoff_reset: float = _option(
+        600.0, "After so long without an exit the delays begin anew.", values.duration, "Restarts", "DURATION"
+    )
+    log_max_size: int = _option(
+        10 << 20,
+        "A container's log is rotated at this size, unless it says otherwise.",
+        values.size,
+        "Logs",
+        "SIZE",
+    )
+    log_max_files: int = _option(
+        5, "Files of a log that are kept, unless it says otherwise.", values.positive, "Logs", "COUNT"
+    )
+    log_level: LogLevel = _option(
+        LogLevel.INFO,
+        "How much the operator itself tells.",
+        values.choice(LogLevel),
+        "Logs",
+        "debug|info|warning|error",
+    )
+    log_format: LogFormat = _option(
+        LogFormat.TEXT, "As lines of text or of JSON.", values.choice(LogFormat), "Logs", "text|json"
+    )
+    allow_privileged: bool = _option(False, "Accept privileged containers.", values.boolean, "Policy", "")
+    allow_untrusted_privileged: bool = _option(
+        False,
+        "Accept containers that are untrusted and privileged (they run under the trusted runtime).",
+        values.boolean,
+        "Policy",
+        "",
+    )
+    allow_host_network: bool = _option(
+        True, "Accept containers in the host's network.", values.boolean, "Policy", ""
+    )
+    allowed_rootfs: tuple[Path, ...] = _option(
+        (),
+        "Directories that rootfs.path must lie in (default: any that is not part of the host's own system).",
+        values.absolute,
+        "Policy",
+        "DIR,…",
+        several=True,
+    )
+
+    @property
+    def uses_kubernetes(self) -> bool:
+        """Whether the operator serves a Kubernetes API."""
+        return self.kubernetes is not Switch.OFF and (self.kubeconfig is not None or self.in_cluster)
+
+    @property
+    def records_dir(self) -> Path:
+        return self.state_dir / "records"
+
+    @property
+    def overrides_dir(self) -> Path:
+        return self.state_dir / "overrides"
+
+    @property
+    def containers_dir(self) -> Path:
+        return self.state_dir / "containers"
+
+    @property
+    def problems_file(self) -> Path:
+        return self.state_dir / "problems.json"
+
+    @property
+    def node_file(self) -> Path:
+        return self.state_dir / "node.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.run_dir / "lock"
+
+    @property
+    def runtime_root(self) -> Path:
+        """The runtime's --root: what it knows about containers ends with the boot."""
+        return self.run_dir / "runtime"
+
+    @property
+    def exits_dir(self) -> Path:
+        return self.run_dir / "exits"
+
+    @property
+    def bundles_dir(self) -> Path:
+        return self.run_dir / "bundles"
+
+    @property
+    def sockets_dir(self) -> Path:
+        return self.run_dir / "sockets"
+
+    def conmon_cgroup(self, container_id: str) -> str:
+        """The cgroup of one container's monitor (oci.go: createContainer)."""
+        return f"{self.cgroup_parent.rstrip('/')}/oarlock-conmon-{container_id}"
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Given | None] | None = None,
+        environ: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Configuration:
+        """Read flags (by option name; None = not given), environment and file, in this order.
+
+        Raises:
+            ConfigurationError: a value or a key that cannot be used; names the place and the way out.
+        """
+        environ = os.environ if environ is None else environ
+        found: dict[str, Any] = dict(_from_file(file, environ))
+        for each in options():
+            flag = (flags or {}).get(each.name)
+            if flag is not None:
+                found[each.name] = each.value(flag, each.flag)
+            elif environ.get(each.variable):
+                found[each.name] = each.value(environ[each.variable], each.variable)
+        found.setdefault("node_name", "")
+        if not found["node_name"]:
+            found["node_name"] = socket.gethostname().lower()
+        return cls(**_with_kubernetes(found, environ))
+
+    def checked(self) -> Configuration:
+        """The same with every program resolved, once it is clear that an operator can start with it.
+
+        Raises:
+            ConfigurationError: names the option and the way out.
+        """
+        from oarlock.node.checked import checked
+
+        return checked(self)
+
+
+@cache
+def options() -> tuple[Option, ...]:
+    """The table of options, in the order in which they are documented."""
+    return tuple(
+        Option(name=each.name, default=each.default, **each.metadata)
+        for each in dataclasses.fields(Configuration)
+    )
+
+
+def option(name: str) -> Option:
+    """One option of the table by its name."""
+    return next(each for each in options() if each.name == name)
+
+
+def _with_kubernetes(found: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Fill in which API is served: --kubeconfig, --in-cluster, $KUBECONFIG, a pod's service account."""
+    if found.get("kubernetes") is Switch.OFF:
+        return found | {"kubeconfig": None, "in_cluster": False}
+    if found.get("kubeconfig") is not None and found.get("in_cluster"):
+        raise ConfigurationError("--kubeconfig and --in-cluster exclude each other; give one of them")
+    if found.get("kubeconfig") is None and not found.get("in_cluster"):
+        paths = [each for each in environ.get("KUBECONFIG", "").split(os.pathsep) if each]
+        if paths:
+            existing = [each for each in paths if os.path.exists(each)]
+            found["kubeconfig"] = Path(existing[0] if existing else paths[0]).absolute()
+        elif environ.get("KUBERNETES_SERVICE_HOST") and SERVICE_ACCOUNT_TOKEN.exists():
+            found["in_cluster"] = True
+    return found
+
+
+def _from_file(file: Path | None, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """The options in the configuration file; without --config or OARLOCK_CONFIG it may be absent."""
+    named = file or (Path(environ["OARLOCK_CONFIG"]) if environ.get("OARLOCK_CONFIG") else None)
+    path = named or DEFAULT_FILE
+    if named is None and not path.exists():
+        return {}
+    from oarlock.node.configurationfile import read
+
+    return read(path, options())

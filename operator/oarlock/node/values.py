@@ -1,0 +1,140 @@
+"""How the text of an option becomes its value. Each function raises ValueError with one clear sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Switch(StrEnum):
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class TrustLevel(StrEnum):
+    TRUSTED = "trusted"
+    UNTRUSTED = "untrusted"
+
+
+class Manager(StrEnum):
+    CGROUPFS = "cgroupfs"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BYTES |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def text(given: str) -> str:
+    """Any text."""
+    return given
+
+
+def boolean(given: str) -> bool:
+    """`true` or `false`, and what else YAML and shells write for them."""
+    word = given.lower()
+    if word in {"true", "yes", "on", "1"}:
+        return True
+    if word in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError(f"{given!r} is neither true nor false")
+
+
+def duration(given: str) -> float:
+    """Seconds of `10s`, `1h30m`, `250ms` or a plain number of seconds."""
+    if re.fullmatch(r"\d+(\.\d+)?", given):
+        return float(given)
+    if not _DURATION.fullmatch(given):
+        raise ValueError(f"{given!r} is no duration; write 10s, 5m, 1h30m or 250ms")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(given))
+
+
+def size(given: str) -> int:
+    """Bytes of `10Mi`, `512Ki`, `1G` or a plain number."""
+    match = _SIZE.fullmatch(given)
+    if match is None:
+        raise ValueError(f"{given!r} is no size; write 10Mi, 512Ki or 1G")
+    return int(match[1]) * _BYTES[match[2] or ""]
+
+
+def positive(given: str) -> int:
+    """A whole number of at least 1."""
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"{given!r} is no whole number of at least 1")
+    return int(given)
+
+
+def absolute(given: str) -> Path:
+    """An absolute path; `~` is the home directory."""
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        raise ValueError(f"{given!r} is relative; give the whole path, as {Path.cwd() / path}")
+    return path
+
+
+def state_path(given: str) -> Path:
+    """An absolute path that conmon and overlayfs can work with (both take `:` for a separator)."""
+    path = absolute(given)
+    if ":" in given or "," in given:
+        raise ValueError(f"{given!r} has a ':' or ',' in it, which conmon and overlayfs cannot handle")
+    return path
+
+
+def program(given: str) -> Path:
+    """A program: a path, or a bare name to be found in PATH."""
+    if not given:
+        raise ValueError("empty; give the program's path or name")
+    if "/" in given:
+        return absolute(given)
+    return Path(given)
+
+
+def node_name(given: str) -> str:
+    """A node's name as Kubernetes allows it (RFC 1123 subdomain); empty = the host's."""
+    if given and (len(given) > 253 or not _SUBDOMAIN.fullmatch(given)):
+        raise ValueError(
+            f"{given!r} is no node name; use lower-case letters, digits, '-' and '.', as in node-1.example"
+        )
+    return given
+
+
+def cgroup(given: str) -> str:
+    """A cgroup path below the root of the hierarchy."""
+    if not given.startswith("/") or given == "/" or ".." in given.split("/"):
+        raise ValueError(f"{given!r} is no cgroup path; write it from the root, as /oarlock")
+    return given.rstrip("/")
+
+
+def choice(kind: type[Choice]) -> Callable[[str], Choice]:
+    """A reader that accepts the values of one enumeration."""
+
+    def read(given: str) -> Choice:
+        try:
+            return kind(given.lower())
+        except ValueError:
+            allowed = " or ".join(each.value for each in kind)
+            raise ValueError(f"{given!r} is not possible; it is one of: {allowed}") from None
+
+    return read

@@ -1,0 +1,1 @@
+"""Observe, decide (pure), act: one keeper for each object."""

@@ -1,0 +1,1 @@
+"""One container on this node, through conmon and an OCI runtime."""

@@ -1,0 +1,103 @@
+"""Directories of a node for one test: short paths on a real file system, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class NodeDirs:
+    """`state` and `run` as the operator takes them (made by it), `manifests` exists and is empty."""
+
+    root: Path
+    state: Path
+    run: Path
+    manifests: Path
+
+
+def filesystem_type(path: Path) -> str:
+    """The type of the file system that `path` lies on, as mountinfo names it."""
+    found = ("", "")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        point = _unescaped(left.split()[4])
+        if Path(point) in (path, *path.parents) and len(point) >= len(found[0]):
+            found = (point, right.split()[0])
+    return found[1]
+
+
+def _unescaped(field: str) -> str:
+    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def _base() -> Path:
+    """Where test nodes live: overlayfs cannot hold another overlay's upper layer."""
+    for name in (os.environ.get("OARLOCK_TEST_DIR"), "/var/tmp", "/var/lib", "/dev/shm"):
+        if name and Path(name).is_dir() and filesystem_type(Path(name).resolve()) != "overlay":
+            return Path(name).resolve()
+    raise AssertionError("no folder on a real file system: set OARLOCK_TEST_DIR to one")
+
+
+@contextlib.contextmanager
+def node_directories() -> Iterator[NodeDirs]:
+    """Fresh directories; at the end what still runs or is mounted in them is ended, and they are removed."""
+    root = Path(tempfile.mkdtemp(prefix="oar-", dir=_base()))
+    dirs = NodeDirs(root, root / "state", root / "run", root / "manifests")
+    dirs.manifests.mkdir()
+    try:
+        yield dirs
+    finally:
+        remove_node(dirs)
+
+
+def remove_node(dirs: NodeDirs) -> None:
+    """Kill a test node's processes, delete its containers, detach its mounts; then remove its files."""
+    _kill_processes(dirs.root)
+    runtime = dirs.run / "runtime"
+    for container in sorted(runtime.iterdir()) if runtime.is_dir() else []:
+        subprocess.run(
+            ["runc", "--root", str(runtime), "delete", "--force", container.name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    for point in reversed(mounts_below(dirs.root)):
+        _libc.umount2(os.fsencode(point), _MNT_DETACH)
+    left = mounts_below(dirs.root)
+    if left:
+        raise AssertionError(f"still mounted, so not removed: {left}")
+    shutil.rmtree(dirs.root)
+
+
+def mounts_below(root: Path) -> list[Path]:
+    """The mount points below `root`, in the order in which they were mounted."""
+    points = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = Path(_unescaped(line.split()[4]))
+        if root in point.parents:
+            points.append(point)
+    return points
+
+
+def _kill_processes(root: Path) -> None:
+    """Kill whoever names `root` in its arguments: an operator or a monitor that a failed test left."""
+    needle = os.fsencode(root) + b"/"
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if needle in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)

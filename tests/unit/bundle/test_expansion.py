@@ -1,0 +1,52 @@
+"""`$(VAR)`, by the cases of Kubernetes' own test of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oarlock.bundle.expansion import expand
+
+VARIABLES = {"VAR_A": "A", "VAR_B": "B", "VAR_C": "C", "VAR_REF": "$(VAR_A)", "VAR_EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$(VAR_A)", "A"),
+        ("___$(VAR_B)___", "___B___"),
+        ("___$(VAR_C)", "___C"),
+        ("$(VAR_A)-$(VAR_A)", "A-A"),
+        ("$(VAR_REF)-1", "$(VAR_A)-1"),
+        ("%%$(VAR_REF)--$(VAR_REF)%%", "%%$(VAR_A)--$(VAR_A)%%"),
+        ("foo$(VAR_EMPTY)bar", "foobar"),
+        ("$$(VAR_A)", "$(VAR_A)"),
+        ("$$$(VAR_A)", "$A"),
+        ("$$$$(VAR_A)", "$$(VAR_A)"),
+        ("$$$$$(VAR_A)", "$$A"),
+        ("$(VAR_DNE)", "$(VAR_DNE)"),
+        ("$VAR_A", "$VAR_A"),
+        ("${VAR_A}", "${VAR_A}"),
+        ("$(VAR_A", "$(VAR_A"),
+        ("$", "$"),
+        ("foo$", "foo$"),
+        ("$)(", "$)("),
+        ("$()", "$()"),
+        ("\n$(VAR_A)\n", "\nA\n"),
+    ],
+)
+def test_references_are_replaced(text: str, expected: str) -> None:
+    assert expand(text, VARIABLES) == expected
+
+
+@given(st.text(alphabet="$()VAR_ A\\\n"))
+def test_without_variables_only_doubled_dollars_change(text: str) -> None:
+    assert expand(text, {}).count("(") == text.count("(")
+    if "$$" not in text:
+        assert expand(text, {}) == text
+
+
+@given(st.text())
+def test_a_doubled_dollar_protects_any_text(text: str) -> None:
+    assert expand(text.replace("$", "$$"), {"A": "never"}) == text
