@@ -58,7 +58,7 @@ class Splitter:
 
 
 def read(file: BinaryIO, splitter: Splitter) -> Iterator[Entry]:
-    """The entries of an open file from where it stands to its end; `splitter` keeps what is not a whole line."""
+    """The entries of an open file from where it stands on; `splitter` keeps what is no whole line yet."""
     while block := file.read(BLOCK):
         yield from splitter.feed(block)
 

@@ -1,0 +1,35 @@
+"""What a changed spec means for a container that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from oarlock.api import quantity
+from oarlock.api.spec import Spec
+
+IN_PLACE = frozenset({"nodeName", "state", "restartPolicy", "terminationGracePeriodSeconds", "logRotation"})
+"""Fields that apply to a container that runs already."""
+
+
+def replaced_fields(old: Mapping[str, Any], new: Mapping[str, Any], model: type[Spec] = Spec) -> tuple[str, ...]:
+    """Names of the top-level fields whose change replaces the container.
+
+    Both specs are as accepted, before defaults, and are compared through today's model with its defaults
+    left out: a field that an upgrade adds with a default changes nothing.
+    """
+    before, after = _canonical(old, model), _canonical(new, model)
+    return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
+
+
+def _canonical(given: Mapping[str, Any], model: type[Spec]) -> dict[str, Any]:
+    try:
+        fields = model.model_validate(given).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:
+        fields = dict(given)
+    for amounts in (fields.get("resources") or {}).values():
+        for name in amounts:
+            amounts[name] = str(quantity.value_of(amounts[name]).normalize())
+    return {name: value for name, value in fields.items() if name not in IN_PLACE and value not in ({}, [], None)}

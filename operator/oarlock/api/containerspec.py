@@ -1,0 +1,156 @@
+"""The object as a whole, and its validation with errors for people."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from oarlock.api.spec import SUPPORTED_LATER, Spec
+from oarlock.errors import InvalidSpec
+
+GROUP, VERSION = "oarlock.dev", "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND, PLURAL = "ContainerSpec", "containerspecs"
+FINALIZER = "oarlock.dev/container"
+
+_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_TOP = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+def validate(document: Mapping[str, Any], *, where: str, node_name: str | None) -> Spec:
+    """The spec of a valid object.
+
+    Args:
+        where: how errors name the object.
+        node_name: in the manifest source, the node itself: the default of spec.nodeName and its only value.
+
+    Raises:
+        InvalidSpec: the first problem, with the field's path and the way out.
+    """
+    for problem in _identity_problems(document, where):
+        raise problem
+    try:
+        return _parse(document, node_name, where)
+    except ValidationError as error:
+        raise next(_spec_problems(error, where)) from None
+
+
+def problems(document: Mapping[str, Any], *, where: str, node_name: str | None) -> list[InvalidSpec]:
+    """Every problem of an object; empty when it is valid."""
+    found = list(_identity_problems(document, where))
+    if isinstance(document.get("spec"), Mapping):
+        try:
+            _parse(document, node_name, where)
+        except ValidationError as error:
+            found += _spec_problems(error, where)
+        except InvalidSpec as problem:
+            found.append(problem)
+    return found
+
+
+def given_spec(document: Mapping[str, Any], node_name: str | None) -> dict[str, Any]:
+    """The spec as accepted, before defaults, with the node's name filled in."""
+    spec = dict(document["spec"])
+    if node_name is not None:
+        spec.setdefault("nodeName", node_name)
+    return spec
+
+
+def _parse(document: Mapping[str, Any], node_name: str | None, where: str) -> Spec:
+    spec = Spec.model_validate(given_spec(document, node_name))
+    if node_name is not None and spec.nodeName != node_name:
+        raise InvalidSpec(where, "spec.nodeName", f"is {spec.nodeName!r}, but this node is {node_name!r}; leave it out or correct it")
+    return spec
+
+
+def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
+    for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+        if document.get(field) != wanted:
+            yield InvalidSpec(where, field, f"is {document.get(field)!r}; write {wanted}")
+    for name in document:
+        if name not in _TOP:
+            yield InvalidSpec(where, str(name), _unknown(str(name), _TOP))
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        yield InvalidSpec(where, "metadata", "is missing or not a mapping; give the object a metadata.name")
+    else:
+        yield from _metadata_problems(metadata, where)
+    if not isinstance(document.get("spec"), Mapping):
+        yield InvalidSpec(where, "spec", "is missing or not a mapping; describe the container there")
+
+
+def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
+    name, namespace = metadata.get("name"), metadata.get("namespace", "default")
+    if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.match(name):
+        yield InvalidSpec(where, "metadata.name", f"is {name!r}; write lower-case letters, digits, '-' and '.', at most 253")
+    if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.match(namespace):
+        yield InvalidSpec(where, "metadata.namespace", f"is {namespace!r}; write lower-case letters, digits and '-', at most 63")
+    for field in ("labels", "annotations"):
+        entries = metadata.get(field) or {}
+        if not isinstance(entries, Mapping) or any(not isinstance(text, str) for pair in entries.items() for text in pair):
+            yield InvalidSpec(where, f"metadata.{field}", "must map strings to strings; quote numbers and booleans")
+
+
+def _spec_problems(error: ValidationError, where: str) -> Iterator[InvalidSpec]:
+    seen = set()
+    for detail in error.errors(include_url=False, include_context=False):
+        path = _path(detail["loc"])
+        if path not in seen:
+            seen.add(path)
+            yield InvalidSpec(where, path, _sentence(detail))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`('env', 1, 'name')` as `spec.env[1].name`; pydantic's own names of union members are left out."""
+    parts = [part for part in location if isinstance(part, int) or re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", part) and part not in ("str", "int")]
+    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    kind, given = detail["type"], detail["input"]
+    match kind:
+        case "missing":
+            return "is required; add it"
+        case "extra_forbidden":
+            return _unknown(str(detail["loc"][-1]), _fields_beside(detail["loc"]))
+        case "value_error":
+            return detail["msg"].removeprefix("Value error, ")
+        case "string_type":
+            return f"must be a string, not {_named(given)}; quote it"
+        case _:
+            message = detail["msg"][0].lower() + detail["msg"][1:]
+            return f"{message}, not {_named(given)}; correct it"
+
+
+def _named(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    if SUPPORTED_LATER.match(name):
+        return "is not supported by this version of oarlock; take it out"
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"is not a field here; did you mean {close[0]}?" if close else "is not a field here; take it out"
+
+
+def _fields_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    model: Any = Spec
+    for part in location[:-1]:
+        if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation)
+    return tuple(getattr(model, "model_fields", ()))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model inside `list[Annotated[Model, …]]` or `Model | None`."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    found = [_model_in(argument) for argument in getattr(annotation, "__args__", ())]
+    return next((model for model in found if model is not None), None)

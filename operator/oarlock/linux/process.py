@@ -1,0 +1,117 @@
+"""Processes by pidfd: identity without pid reuse, their end without polling, their wait status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, its first version (linux/pidfd.h)
+_PIDFD_GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
+_PIDFD_INFO_EXIT = 1 << 3
+_KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+_TELLS_STATUS = _KERNEL >= (6, 15)
+
+
+def boot_id() -> str:
+    """The id of this boot: what was recorded under another one does not run any more."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot (field 22 of /proc/pid/stat); None when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A live process, held by its pidfd; `start` makes it the same one after a restart of the operator."""
+
+    pid: int
+    start: int
+    fd: int
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; False when the process has ended."""
+        import signal
+
+        try:
+            signal.pidfd_send_signal(self.fd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait_status(self) -> int | None:
+        """The raw wait status of an ended process, where the kernel tells it (≥ 6.15)."""
+        buffer = bytearray(_INFO.pack(_PIDFD_INFO_EXIT, *(0,) * 13))
+        try:
+            fcntl.ioctl(self.fd, _PIDFD_GET_INFO, buffer)
+        except OSError:
+            return None
+        fields = _INFO.unpack(buffer)
+        return fields[-1] if fields[0] & _PIDFD_INFO_EXIT else None
+
+    def close(self) -> None:
+        """Let go of the pidfd."""
+        os.close(self.fd)
+
+
+def hold(pid: int, start: int | None = None) -> Process | None:
+    """The process with this pid, and with this start time when one is given; None when it is not there."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):
+            return None
+        raise
+    found = start_time(pid)
+    if found is None or (start is not None and found != start):
+        os.close(fd)
+        return None
+    return Process(pid, found, fd)
+
+
+class Endings:
+    """Calls back once for each watched process that ends.
+
+    A pidfd is readable while its process is a zombie, when its status is not there yet; it hangs up once
+    the process is reaped. So the fds sit in an epoll of their own, which waits for the hang-up alone where
+    the kernel has it, and that epoll is what the event loop watches.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._mask = 0 if _TELLS_STATUS else select.EPOLLIN | select.EPOLLONESHOT
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call back from this loop from now on."""
+        loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def watch(self, process: Process, ended: Callable[[], None]) -> None:
+        """Call `ended` when the process has ended and is reaped."""
+        self._callbacks[process.fd] = ended
+        self._epoll.register(process.fd, self._mask)
+
+    def forget(self, process: Process) -> None:
+        """No call for this process any more."""
+        if self._callbacks.pop(process.fd, None) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._epoll.unregister(process.fd)
+
+    def _ready(self) -> None:
+        for fd, _ in self._epoll.poll(0, max(1, len(self._callbacks))):
+            self._epoll.unregister(fd)
+            if callback := self._callbacks.pop(fd, None):
+                callback()

@@ -1,0 +1,203 @@
+"""One attempt: bundle, network, monitor and runtime, put together for a keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from oarlock.api.identity import container_id
+from oarlock.api.spec import Spec
+from oarlock.bundle import make as bundle
+from oarlock.bundle.config import shares_network
+from oarlock.linux.removal import remove_tree
+from oarlock.network import loopback
+from oarlock.reconcile.node import Node
+from oarlock.records.model import Current, Record
+from oarlock.runtime.container import Container
+from oarlock.runtime.path import runtime_path
+from oarlock.runtime.runtime import Live, adopt
+
+_LOGS_KEPT = 2
+_EXIT_FILE_WAIT = 5.0
+
+
+class Attempt:
+    """What a keeper can do with one attempt. `wake` is called when its process ends."""
+
+    def __init__(self, node: Node, current: Current, wake: Callable[[], None]) -> None:
+        self._node, self.current, self._wake = node, current, wake
+        self._live: Live | None = None
+        self.ended = False
+        policy, cid = node.policy, current.containerID
+        self._container = Container(
+            id=cid,
+            runtime=Path(current.runtime),
+            bundle=node.bundles / cid,
+            log=Path(current.logPath),
+            cgroup=f"{policy.cgroup_parent.rstrip('/')}/{cid}",
+            monitor_cgroup=f"{policy.conmon_cgroup_prefix}{cid}",
+            terminal=bool(current.spec.get("tty", False)),
+        )
+        self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
+
+    @staticmethod
+    def plan(node: Node, record: Record, spec: Spec, restarted_at: str | None) -> Current:
+        """What is recorded of an attempt before anything of it exists."""
+        policy = node.policy
+        runtime = runtime_path(
+            trusted=spec.trusted,
+            privileged=spec.securityContext.privileged,
+            default_trusted=policy.default_trusted,
+            trusted_path=policy.runtime_trusted,
+            untrusted_path=policy.runtime_untrusted,
+        )
+        return Current(
+            attempt=record.attempt,
+            containerID=container_id(record.uid, record.attempt),
+            runtime=str(runtime),
+            spec=record.spec,
+            restartedAt=restarted_at,
+            logPath=str(node.containers / record.uid / "logs" / f"{record.attempt}.log"),
+        )
+
+    @staticmethod
+    def remove_object(node: Node, uid: str) -> None:
+        """Remove everything kept of an object: layers and logs."""
+        remove_tree(node.containers / uid)
+
+    async def create(self, spec: Spec, hostname: str) -> None:
+        """Bundle, container and network; its init waits. On failure nothing is left."""
+        container, policy = self._container, self._node.policy
+        try:
+            container.log.parent.mkdir(parents=True, exist_ok=True)
+            self._drop_old_logs()
+            bundle.make(
+                spec,
+                hostname=hostname,
+                cgroup_path=container.cgroup,
+                attempt_dir=self._folder,
+                bundle_dir=container.bundle,
+                forbidden=policy.forbidden,
+                allowed=policy.allowed_rootfs,
+            )
+            self._live = await self._node.runtime.create(container)
+            if not shares_network(spec):
+                await loopback.up(self._live.init.pid)
+        except BaseException:
+            await asyncio.shield(self.destroy())
+            raise
+        self._hold(self._live)
+        self.current.stage = "created"
+
+    async def start(self) -> None:
+        """Run the command."""
+        await self._node.runtime.start(self._container)
+
+    async def adopt(self) -> bool:
+        """Take up a container that runs since before; False when there is none to take up."""
+        current = self.current
+        init = adopt(current.pid, current.pidStart)
+        if init is None:
+            return False
+        if current.stage != "started" and await self._node.runtime.state(self._container) not in ("running", "paused"):
+            init.close()
+            return False
+        current.stage = "started"
+        self._hold(Live(init, adopt(current.monitorPID, current.monitorStart)))
+        return True
+
+    async def has_ended(self) -> bool:
+        """Whether a container that never got to be recorded as started did run and end."""
+        return self.current.stage == "created" and await self._exit_code() is not None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's init."""
+        if self._live is not None:
+            self._live.init.signal(number)
+
+    async def freeze(self) -> None:
+        """Freeze every process."""
+        await self._node.runtime.pause(self._container)
+        self.current.paused = True
+
+    async def thaw(self) -> None:
+        """Thaw; nothing when it is not frozen."""
+        if self.current.paused:
+            await self._node.runtime.resume(self._container)
+            self.current.paused = False
+
+    async def ending(self) -> tuple[int | None, int | None, bool]:
+        """Wait status (where the kernel tells it), exit code of conmon's file, and whether the OOM killer struck."""
+        wait_status = self._live.init.wait_status() if self._live is not None else None
+        code = await self._exit_code() if wait_status is None else None
+        return wait_status, code, self._node.runtime.oom_killed(self._container)
+
+    async def remove(self) -> None:
+        """Remove an ended attempt: what is recorded of it stays, and its log."""
+        live = self._live
+        if live is not None and live.monitor is not None:
+            await self._monitor_end(live)
+        await self._node.runtime.delete(self._container)
+        if live is None or live.monitor is None:
+            await self._node.runtime.destroy(self._container)
+        await self._clear()
+
+    async def destroy(self) -> None:
+        """End and remove whatever there is of it."""
+        await self._node.runtime.destroy(self._container)
+        await self._clear()
+
+    def _hold(self, live: Live) -> None:
+        self._live = live
+        current = self.current
+        current.pid, current.pidStart = live.init.pid, live.init.start
+        if live.monitor is not None:
+            current.monitorPID, current.monitorStart = live.monitor.pid, live.monitor.start
+        self._node.endings.watch(live.init, self._on_end)
+
+    def _on_end(self) -> None:
+        self.ended = True
+        self._wake()
+
+    async def _clear(self) -> None:
+        if self._live is not None:
+            self._node.endings.forget(self._live.init)
+            self._live.close()
+            self._live = None
+        self._node.runtime.clear(self._container)
+        await asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
+
+    async def _monitor_end(self, live: Live) -> None:
+        """conmon ends right after its container; it is given a moment, then it is ended."""
+        assert live.monitor is not None
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(live.monitor.fd, ended.set)
+        try:
+            async with asyncio.timeout(_EXIT_FILE_WAIT):
+                await ended.wait()
+        except TimeoutError:
+            live.monitor.signal(9)
+        finally:
+            loop.remove_reader(live.monitor.fd)
+
+    async def _exit_code(self) -> int | None:
+        """The code in conmon's exit file; while conmon lives it may still be about to write it."""
+        code = self._node.runtime.exit_code(self._container)
+        monitor = adopt(self.current.monitorPID, self.current.monitorStart)
+        if code is None and monitor is not None:
+            try:
+                await self._monitor_end(Live(monitor, monitor))
+            finally:
+                monitor.close()
+            code = self._node.runtime.exit_code(self._container)
+        return code
+
+    def _drop_old_logs(self) -> None:
+        """Keep the logs of this attempt and of the one before."""
+        for entry in os.scandir(self._container.log.parent):
+            number = entry.name.partition(".")[0]
+            if number.isdigit() and int(number) <= self.current.attempt - _LOGS_KEPT:
+                os.unlink(entry.path)

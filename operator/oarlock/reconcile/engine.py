@@ -1,0 +1,188 @@
+"""All objects of the node: what sources say is handed to keepers, one each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from oarlock.api.accepted import Accepted
+from oarlock.api.identity import Key
+from oarlock.api.spec import State
+from oarlock.linux import clock
+from oarlock.reconcile.keeper import Keeper
+from oarlock.reconcile.node import Node
+from oarlock.records.model import Current, Record
+from oarlock.reconcile.attempt import Attempt
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """The sink of every source. Lives in one event loop; `group` owns the keepers' tasks."""
+
+    def __init__(self, node: Node, overrides: Path, group: asyncio.TaskGroup) -> None:
+        self._node, self._overrides, self._group = node, overrides, group
+        self._keepers: dict[Key, Keeper] = {}
+        self._names: dict[tuple[str, str], list[Keeper]] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+
+    async def load(self) -> None:
+        """Take up what is recorded: adopt what runs, clear up what does not, remove what has no record."""
+        records = self._node.store.load()
+        await self._remove_strays(records)
+        for record in records:
+            keeper = self._add(record, start=False)
+            await keeper.resume()
+            self._new_boot(record)
+        for key, keeper in self._keepers.items():
+            self._read_override(keeper)
+            self._tasks[key] = self._group.create_task(keeper.run())
+
+    def known(self, source: str) -> Mapping[Key, Record]:
+        """Every object of a source that is recorded."""
+        return {key: keeper.record for key, keeper in self._keepers.items() if key.source == source}
+
+    def applied(self, obj: Accepted) -> None:
+        """See `ports.Sink`."""
+        keeper = self._keepers.get(obj.key)
+        if keeper is None:
+            if obj.deleted and not obj.finalizer:
+                return
+            keeper = self._add(self._record(obj), start=True)
+        keeper.apply(obj)
+        self._read_override(keeper)
+
+    def refused(self, key: Key, generation: int, problem: str) -> None:
+        """See `ports.Sink`. An object that never had a good version has no keeper: it only gets a status."""
+        if keeper := self._keepers.get(key):
+            keeper.refuse(generation, problem)
+        else:
+            self._node.reporters[key.source].report(key, self._invalid(generation, problem))
+
+    def gone(self, key: Key) -> None:
+        """See `ports.Sink`."""
+        if keeper := self._keepers.get(key):
+            keeper.vanish()
+
+    def listed(self, source: str, alive: Collection[Key]) -> None:
+        """See `ports.Sink`."""
+        for key in [key for key in self._keepers if key.source == source and key not in alive]:
+            self.gone(key)
+
+    def override(self, uid: str) -> None:
+        """The command wrote or removed an override of this object."""
+        for keeper in self._keepers.values():
+            if keeper.key.uid == uid:
+                self._read_override(keeper)
+                keeper.wake()
+
+    def logs(self) -> list[tuple[Path, Path, int, int]]:
+        """Of each running container: its log, its bundle, the size and the count of files to keep."""
+        return [keeper.log() for keeper in self._keepers.values() if keeper.record.current is not None]
+
+    def report_all(self, source: str) -> None:
+        """Tell a source the status of each of its objects, as when the operator starts."""
+        for key, keeper in self._keepers.items():
+            if key.source == source:
+                self._node.reporters[source].report(key, keeper.record.status)
+
+    def _add(self, record: Record, *, start: bool) -> Keeper:
+        keeper = Keeper(self._node, record, self._removed)
+        self._keepers[keeper.key] = keeper
+        holders = self._names.setdefault((record.namespace, record.name), [])
+        holders.append(keeper)
+        self._settle_name(holders)
+        if start:
+            self._tasks[keeper.key] = self._group.create_task(keeper.run())
+        return keeper
+
+    def _removed(self, keeper: Keeper) -> None:
+        del self._keepers[keeper.key]
+        self._tasks.pop(keeper.key, None)
+        (self._overrides / f"{keeper.key.uid}.json").unlink(missing_ok=True)
+        holders = self._names[keeper.key.namespace, keeper.key.name]
+        holders.remove(keeper)
+        self._settle_name(holders)
+        if not holders:
+            del self._names[keeper.key.namespace, keeper.key.name]
+
+    def _settle_name(self, holders: list[Keeper]) -> None:
+        """The first holder of a name runs; the others wait for it to go."""
+        for position, keeper in enumerate(holders):
+            first = holders[0].key
+            told = f"the name belongs to an object of the {first.source} source with uid {first.uid}"
+            keeper.blocked_by = None if position == 0 else told
+            keeper.wake()
+
+    def _record(self, obj: Accepted) -> Record:
+        return Record(
+            nodeName=self._node.name,
+            bootID=self._node.boot,
+            source=obj.key.source,
+            namespace=obj.key.namespace,
+            name=obj.key.name,
+            uid=obj.key.uid,
+            origin=obj.origin,
+            generation=obj.generation,
+            created=obj.created,
+            labels=dict(obj.labels),
+            annotations=dict(obj.annotations),
+            spec=dict(obj.given),
+            deleted=obj.deleted,
+        )
+
+    def _new_boot(self, record: Record) -> None:
+        """Times since another boot mean nothing in this one."""
+        if record.bootID != self._node.boot:
+            record.bootID, record.retryAt, record.backoffSteps = self._node.boot, 0.0, 0
+
+    def _read_override(self, keeper: Keeper) -> None:
+        """An override holds until the object's document changes."""
+        path = self._overrides / f"{keeper.key.uid}.json"
+        keeper.override = keeper.override_restart = None
+        try:
+            told = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return
+        if told.get("generation") != keeper.record.generation:
+            path.unlink(missing_ok=True)
+            return
+        keeper.override = State(told["state"]) if told.get("state") else None
+        keeper.override_restart = told.get("restartedAt")
+
+    async def _remove_strays(self, records: list[Record]) -> None:
+        """Remove containers and bundles that no record names."""
+        named = {record.current.containerID for record in records if record.current}
+        found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
+        for stray in sorted(found - named):
+            logger.warning("container %s has no record: removed", stray)
+            number = stray.rpartition("-")[2]
+            current = Current(
+                attempt=int(number) if number.isdigit() else 0,
+                containerID=stray,
+                runtime=str(self._node.policy.runtime_trusted),
+                spec={},
+                logPath="/dev/null",
+            )
+            await Attempt(self._node, current, lambda: None).destroy()
+
+    def _invalid(self, generation: int, problem: str) -> dict[str, object]:
+        now = clock.rfc3339(clock.wall())
+        words = {"reason": "InvalidSpec", "message": problem, "lastTransitionTime": now, "observedGeneration": generation}
+        values = {"Ready": "False", "Reconciling": "False", "Stalled": "True", "ContainerReady": "False"}
+        return {
+            "observedGeneration": generation,
+            "phase": "Pending",
+            "reason": "InvalidSpec",
+            "message": problem,
+            "nodeName": self._node.name,
+            "restartCount": 0,
+            "ready": False,
+            "started": False,
+            "conditions": [{"type": kind, "status": value, **words} for kind, value in values.items()],
+        }
+
+

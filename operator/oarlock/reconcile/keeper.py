@@ -1,0 +1,446 @@
+"""One keeper per object: it looks, decides and acts, woken by what happens and by nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from oarlock.api.accepted import RESTARTED_AT, Accepted
+from oarlock.api.changes import replaced_fields
+from oarlock.api.quantity import bytes_of
+from oarlock.api.spec import Spec, State
+from oarlock.errors import BundleError, CommandNotRunnable, NodeFull, ObjectGone, OarlockError, StartFailed
+from oarlock.linux import clock
+from oarlock.reconcile import decide as steps
+from oarlock.reconcile.admission import refusal
+from oarlock.reconcile.attempt import Attempt
+from oarlock.reconcile.backoff import RETRY
+from oarlock.reconcile.node import Node
+from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
+from oarlock.records.model import Current, Exit, Record
+
+logger = logging.getLogger(__name__)
+_KEPT_EXITS = 10
+
+
+class Keeper:
+    """Keeps one object in its desired state. `removed` is called when nothing of it is left."""
+
+    def __init__(self, node: Node, record: Record, removed: Callable[[Keeper], None]) -> None:
+        self.node, self.record, self._removed = node, record, removed
+        self.key = record.key
+        self.blocked_by: str | None = None
+        self.override: State | None = None
+        self.override_restart: str | None = None
+        self._spec = Spec.model_validate(record.spec)
+        self._held = record.source != "kubernetes" or bool(record.current or record.exits)
+        self._holding: asyncio.Task[None] | None = None
+        self._attempt: Attempt | None = None
+        self._wake = asyncio.Event()
+        self._waiting: tuple[str, str] | None = None
+        self._gone = False
+
+    # What the outside says.
+
+    def apply(self, obj: Accepted) -> None:
+        """A version of the object; cheap when nothing changed."""
+        record = self.record
+        self._held = self._held or obj.finalizer
+        record.refused = None
+        told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), obj.origin)
+        if told != (record.generation, record.spec, record.deleted, record.annotations, record.origin):
+            record.generation, record.spec, record.deleted = obj.generation, dict(obj.given), obj.deleted
+            record.annotations, record.labels, record.origin = dict(obj.annotations), dict(obj.labels), obj.origin
+            self._spec = obj.spec
+            record.problem, record.failures = None, 0
+            if record.last is None or record.last.cause != "exited":
+                record.retryAt = 0.0
+            self.save()
+        self.wake()
+
+    def refuse(self, generation: int, problem: str) -> None:
+        """The newest version is invalid; the last good one goes on."""
+        if self.record.refused != (generation, problem):
+            self.record.refused = (generation, problem)
+            self.wake()
+
+    def vanish(self) -> None:
+        """The object does not exist any more."""
+        self._gone = True
+        if not self.record.deleted:
+            self.record.deleted = True
+            self.save()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again."""
+        self._wake.set()
+
+    # The loop.
+
+    async def run(self) -> None:
+        """Look, decide, act, until nothing of the object is left."""
+        while True:
+            self._wake.clear()
+            try:
+                step = self._decide()
+                if isinstance(step, steps.Settled | steps.Wait):
+                    await self._rest(step)
+                elif await self._act(step):
+                    return
+            except (OarlockError, OSError) as error:
+                await self._trouble(error)
+
+    def _decide(self) -> steps.Step:
+        refused = refusal(self._spec, self.node.policy)
+        record = self.record
+        if refused and record.current is None and not record.deleted and self.state is not State.STOPPED:
+            self.record.problem = ("Refused", refused)
+            return steps.Settled()
+        return steps.decide(self._desired(), self._observe(), clock.boot_seconds())
+
+    @property
+    def state(self) -> State:
+        """The desired state, an override of the command's applied."""
+        return self.override or self._spec.state
+
+    def _desired(self) -> steps.Desired:
+        return steps.Desired(
+            state=self.state,
+            policy=self._spec.restartPolicy,
+            grace=float(self._spec.terminationGracePeriodSeconds),
+            deleted=self.record.deleted,
+            held=self._held,
+            blocked_by=self.blocked_by,
+        )
+
+    def _observe(self) -> steps.Observed:
+        record, current, last = self.record, self.record.current, self.record.last
+        container: steps.Created | steps.Alive | steps.Ended | None = None
+        if current is not None:
+            if self._attempt is None or self._attempt.ended:
+                container = steps.Ended()
+            elif current.stage != "started":
+                container = steps.Created()
+            else:
+                container = steps.Alive(
+                    paused=current.paused,
+                    changed=self._changed(current.spec, current.restartedAt),
+                    stop_since=current.stopSince,
+                    stop_grace=current.stopGrace or 0.0,
+                    stop_cause=current.stopCause,
+                    killed=current.killed,
+                )
+        told = None
+        if last is not None:
+            rearmed = bool(record.lastSpec is not None and self._changed(record.lastSpec, record.lastRestartedAt))
+            told = steps.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
+        retry_at = record.retryAt if not (told and told.rearmed) else 0.0
+        return steps.Observed(container=container, last=told, retry_at=retry_at)
+
+    def _changed(self, spec: dict[str, Any], restarted_at: str | None) -> tuple[str, ...]:
+        if self._restarted_at() not in (None, restarted_at):
+            return (f"metadata.annotations[{RESTARTED_AT}]",)
+        return () if spec == self.record.spec else replaced_fields(spec, self.record.spec)
+
+    def _restarted_at(self) -> str | None:
+        return self.override_restart or self.record.annotations.get(RESTARTED_AT)
+
+    async def _rest(self, step: steps.Settled | steps.Wait) -> None:
+        until = step.until if isinstance(step, steps.Wait) else None
+        self._waiting = self._words(step)
+        if isinstance(step, steps.Wait) and step.reason == "Finalizer" and self._holding is None:
+            self._holding = asyncio.create_task(self._hold())
+        self.save()
+        timeout = None if until is None else max(0.0, until - clock.boot_seconds())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+
+    def _words(self, step: steps.Settled | steps.Wait) -> tuple[str, str] | None:
+        match step:
+            case steps.Wait(reason="BackOff", until=until) if until is not None:
+                delay = self.node.policy.backoff.delay(self.record.backoffSteps - 1)
+                ahead = max(0.0, until - clock.boot_seconds())
+                moment = clock.rfc3339(clock.wall() + timedelta(seconds=ahead))
+                return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {moment}"
+            case steps.Wait(reason="NameTaken"):
+                return "NameTaken", f"{self.blocked_by}; rename one of them or remove it"
+            case _:
+                return None
+
+    async def _act(self, step: steps.Step) -> bool:
+        """Do one step; True when nothing of the object is left."""
+        match step:
+            case steps.Create():
+                await self._create()
+            case steps.Start():
+                await self._start()
+            case steps.Discard():
+                await self._discard()
+            case steps.Terminate(grace=grace, cause=cause):
+                await self._terminate(grace, cause)
+            case steps.Kill(cause=cause):
+                await self._kill(cause)
+            case steps.Pause() | steps.Resume():
+                await self._freeze(isinstance(step, steps.Pause))
+            case steps.Collect():
+                await self._collect()
+            case steps.Rearm():
+                if self.record.last is not None:
+                    self.record.last.cause = "stopped"
+                self.record.backoffSteps, self.record.retryAt = 0, 0.0
+                self.save()
+            case steps.Release():
+                await self._release()
+                return True
+        return False
+
+    async def _trouble(self, error: OarlockError | OSError) -> None:
+        """A step failed for a reason that is not the container's: say so, and try again later."""
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            reason = "NodeError"
+        elif isinstance(error, NodeFull | OSError):
+            reason = "NodeFull"
+        elif isinstance(error, BundleError):
+            reason = "CreateContainerConfigError"
+        else:
+            reason = "CreateContainerError"
+        record = self.record
+        record.failures += 1
+        delay = RETRY.delay(record.failures)
+        if record.problem != (reason, str(error)):
+            logger.warning("%s: %s: %s; tried again in %g s", self.key, reason, error, delay)
+        record.problem = (reason, str(error))
+        self.save()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+
+    # The steps.
+
+    async def _create(self) -> None:
+        record, spec = self.record, self._spec
+        async with self.node.creates:
+            if record.last is not None and record.last.attempt == record.attempt:
+                record.restartCount += 1
+            record.attempt += 1
+            record.current = Attempt.plan(self.node, record, spec, self._restarted_at())
+            self._attempt = Attempt(self.node, record.current, self.wake)
+            self.save(durable=True)
+            if not self._held and self._holding is None:
+                self._holding = asyncio.create_task(self._hold())
+            try:
+                await self._attempt.create(spec, self._hostname())
+            except CommandNotRunnable as error:
+                await self._refused_by_runtime(str(error), error.exit_code)
+                return
+            except BaseException:
+                record.current, self._attempt = None, None
+                self.save()
+                raise
+            record.problem, record.failures = None, 0
+            self.save()
+
+    async def _start(self) -> None:
+        assert self._attempt is not None
+        current = self._attempt.current
+        try:
+            await self._attempt.start()
+        except StartFailed as error:
+            if self._attempt.ended:
+                return
+            await self._refused_by_runtime(str(error), 128)
+            return
+        current.stage = "started"
+        current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
+        self._say("started, pid %s", current.pid)
+        self.save()
+        for watch in self.node.log_watchers:
+            watch(*self.log())
+
+    async def _discard(self) -> None:
+        assert self._attempt is not None
+        await self._attempt.destroy()
+        self.record.current, self._attempt = None, None
+        self.save()
+
+    async def _terminate(self, grace: float, cause: str) -> None:
+        assert self._attempt is not None
+        current = self._attempt.current
+        current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
+        self.save()
+        await self._attempt.thaw()
+        self._attempt.signal(signal.SIGTERM)
+        self._say("TERM sent, grace period %g s, because it was %s", grace, cause.lower())
+
+    async def _kill(self, cause: str) -> None:
+        assert self._attempt is not None
+        current = self._attempt.current
+        if current.stopSince is None:
+            current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
+        current.killed, current.stopCause = True, cause
+        self.save()
+        await self._attempt.thaw()
+        self._attempt.signal(signal.SIGKILL)
+        self._say("KILL sent, because it was %s", cause.lower())
+
+    async def _freeze(self, pause: bool) -> None:
+        assert self._attempt is not None
+        if pause:
+            await self._attempt.freeze()
+        else:
+            await self._attempt.thaw()
+        self.save()
+
+    async def _collect(self) -> None:
+        """Record the exit before anything of it goes, then remove what is left (`oci.go: UpdateStatus`)."""
+        record, current = self.record, self.record.current
+        assert current is not None
+        attempt = self._attempt or Attempt(self.node, current, self.wake)
+        if record.last is None or record.last.attempt != current.attempt:
+            ending = await attempt.ending()
+            if ending is not None:
+                self._record_exit(current, *ending)
+        await attempt.remove()
+        record.current, self._attempt = None, None
+        self.save()
+
+    def _record_exit(self, current: Current, wait_status: int | None, exit_code: int | None, oom: bool) -> None:
+        record, policy = self.record, self.node.policy.backoff
+        code, number = exit_facts(wait_status, exit_code)
+        cause = current.stopCause
+        reason, message = exit_sentence(code, number, oom, cause)
+        if wait_status is None and exit_code is None:
+            reason, message = "ContainerStatusUnknown", "it ended while nobody looked; its exit code is not known"
+        now = clock.boot_seconds()
+        self._append(
+            Exit(
+                attempt=current.attempt,
+                containerID=current.containerID,
+                exitCode=code,
+                signal=number,
+                oomKilled=oom,
+                reason=reason,
+                message=message,
+                startedAt=current.startedAt,
+                finishedAt=clock.rfc3339(clock.wall()),
+                cause="exited" if cause is None else "replaced" if cause == "Replaced" else "stopped",
+            ),
+            current,
+        )
+        if cause is None:
+            record.backoffSteps = policy.steps(record.backoffSteps, now - (current.startedBoot or now))
+            record.retryAt = now + policy.delay(record.backoffSteps)
+            record.backoffSteps += 1
+        else:
+            record.backoffSteps, record.retryAt = 0, 0.0
+        self.save(durable=True)
+        self._say("%s (%s)", message, reason)
+
+    async def _refused_by_runtime(self, message: str, code: int) -> None:
+        """The runtime refused the command: an attempt that ended the moment it was made (`oci.go: SetStartFailed`)."""
+        record, current, attempt = self.record, self.record.current, self._attempt
+        assert current is not None and attempt is not None
+        now = clock.rfc3339(clock.wall())
+        self._append(
+            Exit(
+                attempt=current.attempt,
+                containerID=current.containerID,
+                exitCode=code,
+                reason="ContainerCannotRun",
+                message=message,
+                startedAt=now,
+                finishedAt=now,
+                cause="refused",
+            ),
+            current,
+        )
+        record.retryAt = clock.boot_seconds() + self.node.policy.backoff.delay(record.backoffSteps)
+        record.backoffSteps += 1
+        self.save(durable=True)
+        self._say("it cannot run: %s", message)
+        await attempt.destroy()
+        record.current, self._attempt = None, None
+
+    def _append(self, ended: Exit, current: Current) -> None:
+        self.record.exits = [*self.record.exits[1 - _KEPT_EXITS :], ended]
+        self.record.lastSpec, self.record.lastRestartedAt = current.spec, current.restartedAt
+
+    async def _release(self) -> None:
+        await asyncio.to_thread(Attempt.remove_object, self.node, self.record.uid)
+        if self._holding is not None:
+            self._holding.cancel()
+        if not self._gone:
+            self.save()
+            await self.node.reporters[self.key.source].release(self.key)
+        self.node.store.remove(self.record.uid)
+        self._say("gone")
+        self._removed(self)
+
+    async def _hold(self) -> None:
+        try:
+            await self.node.reporters[self.key.source].hold(self.key)
+        except ObjectGone:
+            self.vanish()
+        else:
+            self._held = True
+            self.wake()
+
+    # Starting over, and telling.
+
+    async def resume(self) -> None:
+        """Take up the recorded attempt after a restart of the operator: adopt it, or clear up after it."""
+        record, current = self.record, self.record.current
+        if current is None:
+            return
+        attempt = Attempt(self.node, current, self.wake)
+        if record.bootID == self.node.boot and await attempt.adopt():
+            self._attempt = attempt
+        elif current.stage != "started" and not await attempt.has_ended():
+            await attempt.destroy()
+            record.current = None
+            self.save()
+
+    def save(self, *, durable: bool = False) -> None:
+        """Bring status, record and source up to date; nothing is written when nothing changed."""
+        record = self.record
+        status = status_of(
+            record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=None if record.current else self._waiting
+        )
+        changed = status != record.status
+        record.status = status
+        data = record.model_dump_json(exclude_none=True)
+        if data != getattr(self, "_saved", None):
+            self.node.store.write(record, durable=durable)
+            self._saved = data
+        if changed and not self._gone:
+            self.node.reporters[self.key.source].report(self.key, status)
+
+    def log(self) -> tuple[Path, Path, int, int]:
+        """The present attempt's log, its bundle, and the size and count of files to keep."""
+        current, rotation, policy = self.record.current, self._spec.logRotation, self.node.policy
+        assert current is not None
+        size = policy.log_max_size if rotation.maxSize is None else bytes_of(rotation.maxSize)
+        return (
+            Path(current.logPath),
+            self.node.bundles / current.containerID,
+            size,
+            rotation.maxFiles or policy.log_max_files,
+        )
+
+    def _hostname(self) -> str:
+        spec = self._spec
+        if spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host"):
+            return self.node.name
+        return spec.hostname or self.record.name.replace(".", "-")[:63].rstrip("-")
+
+    def _say(self, text: str, *values: object) -> None:
+        logger.info("%s: " + text, self.key, *values)

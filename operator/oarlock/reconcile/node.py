@@ -1,0 +1,54 @@
+"""What every keeper shares: the node's parts and policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oarlock.linux.process import Endings
+from oarlock.reconcile.backoff import BackOff
+from oarlock.reconcile.ports import Reporter
+from oarlock.records.store import Store
+from oarlock.runtime.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the node allows and how it runs things; from the operator's configuration."""
+
+    runtime_trusted: Path
+    runtime_untrusted: Path | None
+    default_trusted: bool
+    cgroup_parent: str
+    conmon_cgroup_prefix: str
+    allow_privileged: bool
+    allow_untrusted_privileged: bool
+    allow_host_network: bool
+    allowed_rootfs: tuple[Path, ...]
+    forbidden: tuple[Path, ...]
+    backoff: BackOff
+    log_max_size: int
+    log_max_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node as a keeper sees it.
+
+    `creates` bounds how many containers are being made at one time; `log_watchers` are told of each started
+    container's log (log, bundle, size, count of files).
+    """
+
+    name: str
+    boot: str
+    containers: Path
+    bundles: Path
+    runtime: Runtime
+    store: Store
+    endings: Endings
+    policy: Policy
+    reporters: Mapping[str, Reporter]
+    creates: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+    log_watchers: list[Callable[[Path, Path, int, int], None]] = field(default_factory=list)

@@ -1,0 +1,158 @@
+"""The status of an object: a pure function of its record.
+
+Conditions follow kstatus: Ready means that the desired state is reached, Stalled that it will not be by itself.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from oarlock.records.model import Current, Exit, Record
+
+_REACHED = {"Running": ("Running",), "Stopped": ("Stopped",), "Paused": ("Paused",)}
+
+
+def status_of(record: Record, *, state: str, now: str, waiting: tuple[str, str] | None = None) -> dict[str, Any]:
+    """The API's status shape.
+
+    Args:
+        state: the desired state, overrides applied.
+        now: RFC 3339, for the conditions whose status changes.
+        waiting: reason and sentence of what is waited for, when nothing runs.
+    """
+    phase, reason, message = _phase(record, state, waiting)
+    current, last = record.current, record.last
+    running = current is not None and current.stage == "started"
+    status: dict[str, Any] = {
+        "observedGeneration": record.generation,
+        "phase": phase,
+        "reason": reason,
+        "message": message,
+        "nodeName": record.nodeName,
+        "containerID": _container_id(current or last),
+        "startedAt": current.startedAt if running and current else (last.startedAt if last else None),
+        "restartCount": record.restartCount,
+        "ready": phase == "Running",
+        "started": running,
+        "state": _state(record, phase, reason, message),
+        "lastState": _last_state(record, phase),
+    }
+    if running and current is not None:
+        status |= {"pid": current.pid, "monitorPID": current.monitorPID}
+    elif last is not None:
+        status |= {"exitCode": last.exitCode, "signal": last.signal, "oomKilled": last.oomKilled, "finishedAt": last.finishedAt}
+    status["conditions"] = _conditions(record, state, phase, reason, message, now)
+    return {name: value for name, value in status.items() if value is not None}
+
+
+def _container_id(attempt: Current | Exit | None) -> str | None:
+    return f"oarlock://{attempt.containerID}" if attempt is not None else None
+
+
+def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple[str, str, str]:
+    current, last = record.current, record.last
+    if current is not None and current.stage == "started":
+        if current.stopCause is not None:
+            return "Stopping", current.stopCause, f"waiting for the process to end, grace period {current.stopGrace or 0:g} s"
+        if current.paused:
+            return "Paused", "Paused", "every process is frozen"
+        return "Running", "Running", f"pid {current.pid} runs"
+    if record.problem is not None:
+        return "Pending", *record.problem
+    if current is not None:
+        return "Pending", "ContainerCreating", "the container is being created"
+    if record.deleted:
+        return "Stopping", "Deleted", "the container is gone; the object goes next"
+    if waiting is not None and waiting[0] != "CrashLoopBackOff":
+        return "Pending", *waiting
+    if state == "Stopped":
+        return "Stopped", last.reason if last else "Stopped", last.message if last else "stopped, as spec.state says"
+    if waiting is not None:
+        return "BackOff", *waiting
+    if last is None:
+        return "Pending", "ContainerCreating", "the container is being created"
+    if last.reason == "ContainerStatusUnknown":
+        return "Unknown", last.reason, last.message
+    return ("Succeeded" if last.exitCode == 0 else "Failed"), last.reason, last.message
+
+
+def _state(record: Record, phase: str, reason: str, message: str) -> dict[str, Any]:
+    if record.current is not None and record.current.stage == "started":
+        return {"running": _present({"startedAt": record.current.startedAt})}
+    if record.last is not None and phase in ("Succeeded", "Failed", "Stopped", "Unknown", "Stopping"):
+        return {"terminated": _terminated(record.last)}
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def _last_state(record: Record, phase: str) -> dict[str, Any] | None:
+    exits = record.exits
+    if record.current is None and phase in ("Succeeded", "Failed", "Stopped", "Unknown", "Stopping"):
+        exits = exits[:-1]
+    return {"terminated": _terminated(exits[-1])} if exits else None
+
+
+def _terminated(last: Exit) -> dict[str, Any]:
+    fields = last.model_dump(include={"exitCode", "signal", "reason", "message", "startedAt", "finishedAt"})
+    return _present(fields | {"containerID": _container_id(last)})
+
+
+def _conditions(record: Record, state: str, phase: str, reason: str, message: str, now: str) -> list[dict[str, Any]]:
+    ready = phase in _REACHED[state] or (phase == "Succeeded" and state != "Stopped")
+    stalled = (
+        record.refused is not None
+        or reason == "NameTaken"
+        or phase == "Failed"
+        or (record.problem is not None and reason in ("InvalidSpec", "Refused"))
+    )
+    reasons = (reason, message)
+    if record.refused is not None:
+        reasons = ("InvalidSpec", record.refused[1])
+    wanted = {
+        "Ready": (ready and record.refused is None, reasons),
+        "Reconciling": (not ready and not stalled, (reason, message)),
+        "Stalled": (stalled, reasons),
+        "ContainerReady": (phase == "Running", (reason, message)),
+    }
+    before = {each["type"]: each for each in record.status.get("conditions", ())}
+    return [_condition(record, before.get(kind), kind, value, words, now) for kind, (value, words) in wanted.items()]
+
+
+def _condition(
+    record: Record, before: Mapping[str, Any] | None, kind: str, value: bool, words: tuple[str, str], now: str
+) -> dict[str, Any]:
+    status = "True" if value else "False"
+    same = before is not None and before["status"] == status
+    return {
+        "type": kind,
+        "status": status,
+        "reason": words[0],
+        "message": words[1],
+        "lastTransitionTime": before["lastTransitionTime"] if same and before else now,
+        "observedGeneration": record.generation,
+    }
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def exit_facts(wait_status: int | None, exit_code: int | None) -> tuple[int, int | None]:
+    """Exit code and signal; the signal only from a wait status, since conmon writes one 137 for two things."""
+    if wait_status is None:
+        return (exit_code if exit_code is not None else -1), None
+    number = wait_status & 0x7F
+    return (128 + number, number) if number else (wait_status >> 8, None)
+
+
+def exit_sentence(code: int, number: int | None, oom_killed: bool, cause: str | None) -> tuple[str, str]:
+    """Reason and message of an exit."""
+    how = f"ended by signal {signal.Signals(number).name}" if number in set(signal.Signals) else f"ended with exit code {code}"
+    why = f", because it was {cause.lower()}" if cause else ""
+    if oom_killed and code != 0:
+        victim = "init" if number == signal.SIGKILL else "a child process"
+        return "OOMKilled", f"{how}{why}; the kernel's OOM killer took {victim} of it"
+    if oom_killed:
+        return "Completed", f"{how}{why}; the kernel's OOM killer took a child process of it"
+    return ("Completed" if code == 0 else "Error"), how + why

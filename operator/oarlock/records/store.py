@@ -1,0 +1,60 @@
+"""The folder of records: one JSON file an object, named by its uid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from oarlock.errors import ForeignRecord, RecordError
+from oarlock.linux.files import sync_folder, write_atomic
+from oarlock.records.model import FORMAT, Record
+
+
+class Store:
+    """Reads and writes records; what belongs to another node or a newer format is refused, never touched."""
+
+    def __init__(self, folder: Path, node_name: str) -> None:
+        self._folder = folder
+        self._node = node_name
+
+    def load(self) -> list[Record]:
+        """Every record.
+
+        Raises:
+            ForeignRecord: one is of another node or of a newer format.
+            RecordError: one cannot be read; the message names the file.
+        """
+        return [self._read(path) for path in sorted(self._folder.glob("*.json"))]
+
+    def write(self, record: Record, *, durable: bool = True) -> None:
+        """Write a record, atomically.
+
+        Raises:
+            OSError: nothing was changed.
+        """
+        data = record.model_dump_json(exclude_none=True).encode()
+        write_atomic(self._folder / f"{record.uid}.json", data, durable=durable)
+
+    def remove(self, uid: str) -> None:
+        """Forget an object; fine when it is forgotten already."""
+        (self._folder / f"{uid}.json").unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _read(self, path: Path) -> Record:
+        try:
+            data = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RecordError(f"record {path} cannot be read: {error}; move it away to go on without it") from error
+        if data.get("format", 0) > FORMAT:
+            raise ForeignRecord(f"record {path} has format {data['format']}, newer than {FORMAT}; run a newer oarlock")
+        if data.get("nodeName") != self._node:
+            raise ForeignRecord(
+                f"record {path} belongs to node {data.get('nodeName')!r}, this is {self._node!r}; "
+                "start with that --node-name, or with another --state-dir"
+            )
+        try:
+            return Record.model_validate(data)
+        except ValidationError as error:
+            raise RecordError(f"record {path} is not valid: {error.errors()[0]['msg']}; move it away") from error

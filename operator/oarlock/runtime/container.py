@@ -1,0 +1,19 @@
+"""What the runtime layer knows of one container: where it lies and what it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One attempt of one object, as conmon and the runtime know it."""
+
+    id: str
+    runtime: Path
+    bundle: Path
+    log: Path
+    cgroup: str
+    monitor_cgroup: str
+    terminal: bool = False

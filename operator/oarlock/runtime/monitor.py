@@ -1,0 +1,165 @@
+"""One conmon: spawned, moved to its own cgroup, told to start, asked for the container's pid.
+
+Each step is a method of its own, in the order of `oci.go: CreateContainer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from oarlock.cgroups import v1
+from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
+from oarlock.runtime.command import ENVIRONMENT, message_of
+from oarlock.runtime.container import Container
+
+_MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
+_NOT_EXECUTABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What every monitor is started with."""
+
+    conmon: Path
+    runtime_root: Path
+    exits: Path
+    sockets: Path
+    no_pivot: bool = False
+
+
+class Monitor:
+    """conmon while it creates one container; closed when that is done, while conmon itself goes on."""
+
+    def __init__(self, settings: MonitorSettings, container: Container) -> None:
+        self._settings = settings
+        self._container = container
+        self._undo = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> None:
+        """Start conmon; it waits for the start byte.
+
+        conmon takes the end of the start pipe for the start byte, so it is given both ends: an operator
+        that dies now leaves a conmon that waits, holding `monitor.lock`, and is found by it.
+        """
+        start_read, self._start = os.pipe()
+        self._undo.callback(os.close, start_read)
+        self._undo.callback(os.close, self._start)
+        self._sync, sync_child = socket.socketpair()
+        self._undo.callback(self._sync.close)
+        self._undo.callback(sync_child.close)
+        lock = os.open(self._container.bundle / "monitor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._undo.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        pipes = {"_OCI_SYNCPIPE": str(sync_child.fileno()), "_OCI_STARTPIPE": str(start_read)}
+        self._errors = os.open(self._container.bundle / "monitor.err", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._undo.callback(os.close, self._errors)
+        self._process = subprocess.Popen(
+            self._arguments(),
+            cwd=self._container.bundle,
+            env=ENVIRONMENT | pipes,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            pass_fds=(sync_child.fileno(), start_read, self._start, lock),
+            process_group=0,
+            umask=0o022,
+        )
+        sync_child.close()
+
+    def adopt(self) -> None:
+        """Move conmon to a cgroup of its own, before it can have children."""
+        assert self._process is not None
+        v1.adopt(self._process.pid, self._container.monitor_cgroup)
+
+    def send_start_byte(self) -> None:
+        """Let conmon go on: it forks and creates the container."""
+        os.write(self._start, b"\0")
+
+    async def read_pids(self, timeout: float) -> tuple[int, int]:
+        """The container's pid and conmon's own.
+
+        Raises:
+            CreateFailed, CommandNotRunnable: the runtime refused.
+            RuntimeTimeout: no answer within `timeout` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        self._sync.setblocking(False)
+        data = b""
+        try:
+            async with asyncio.timeout(timeout):
+                while not data.endswith(b"\n") and (block := await loop.sock_recv(self._sync, 65536)):
+                    data += block
+                await self._wait_for_fork(loop)
+        except TimeoutError:
+            raise RuntimeTimeout(f"the container was not created within {timeout:g} s") from None
+        answer = json.loads(data) if data.strip() else {"pid": -1}
+        if answer.get("pid", -1) <= 0:
+            raise self._refusal(str(answer.get("message", "")))
+        return answer["pid"], int((self._container.bundle / "conmon.pid").read_text())
+
+    async def _wait_for_fork(self, loop: asyncio.AbstractEventLoop) -> None:
+        """conmon's first process ends once it has forked; reaping it may not block the loop."""
+        assert self._process is not None
+        fd = os.pidfd_open(self._process.pid)
+        ended = asyncio.Event()
+        loop.add_reader(fd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+        self._process.wait()
+
+    def _refusal(self, message: str) -> CreateFailed:
+        message = message_of(message.strip().splitlines()[-1]) if message.strip() else self._last_error()
+        if "exec:" in message or "exec format" in message:
+            if _MISSING.search(message):
+                return CommandNotRunnable(message, 127)
+            if _NOT_EXECUTABLE.search(message):
+                return CommandNotRunnable(message, 126)
+        return CreateFailed(message)
+
+    def _last_error(self) -> str:
+        lines = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "conmon ended without a word"
+
+    def close(self) -> None:
+        """Let go of the pipes, and of a first process that was not waited for."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._undo.close()
+
+    def _arguments(self) -> list[str]:
+        container, settings = self._container, self._settings
+        arguments = [
+            str(settings.conmon),
+            "-c", container.id,
+            "-u", container.id,
+            "-n", container.id,
+            "-r", str(container.runtime),
+            "--runtime-arg", f"--root={settings.runtime_root}",
+            "-b", str(container.bundle),
+            "-p", str(container.bundle / "pidfile"),
+            "-P", str(container.bundle / "conmon.pid"),
+            "-l", f"k8s-file:{container.log}",
+            "--exit-dir", str(settings.exits),
+            "--persist-dir", str(container.bundle),
+            "--socket-dir-path", str(settings.sockets),
+            "--no-sync-log",
+        ]  # fmt: skip
+        if settings.no_pivot:
+            arguments.append("--no-pivot")
+        if container.terminal:
+            arguments.append("-t")
+        return arguments

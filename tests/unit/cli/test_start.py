@@ -1,0 +1,50 @@
+"""The command starts quickly, and imports nothing that it does not need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.unit.cli.conftest import Node
+
+LOADED = """
+import json, sys
+from oarlock.cli import main
+code = main(sys.argv[1:])
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ps"], ["ps", "-o", "json"], ["version"], ["--help"], ["run", "--help"], ["inspect", "web"]],
+    ids=" ".join,
+)
+def test_neither_pydantic_nor_kopf_is_imported(node: Node, arguments: list[str]) -> None:
+    node.record("web")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *arguments], env=node.environment, capture_output=True, check=True
+    )
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert not loaded & {"pydantic", "kopf", "kubernetes", "aiohttp", "rich", "asyncio"}
+
+
+def test_ps_of_200_containers_takes_at_most_350_ms(node: Node) -> None:
+    for number in range(200):
+        node.record(f"web-{number}")
+    best = min(_seconds(node, "ps") for _ in range(3))
+    assert best <= 0.35
+
+
+def test_help_and_version_take_at_most_150_ms(node: Node) -> None:
+    assert min(_seconds(node, "version") for _ in range(3)) <= 0.15
+    assert min(_seconds(node, "--help") for _ in range(3)) <= 0.15
+
+
+def _seconds(node: Node, *arguments: str) -> float:
+    begin = time.monotonic()
+    node.oarlock(*arguments)
+    return time.monotonic() - begin
