@@ -59,18 +59,20 @@ async def _serve(configuration: Configuration) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with contextlib.suppress(_Stopped), contextlib.ExitStack() as held:
-        async with asyncio.TaskGroup() as group:
-            await _start(configuration, group, held)
-            logger.info("node %s is ready", configuration.node_name)
-            await stop.wait()
-            logger.info("stopping; the containers go on")
-            raise _Stopped
-    # A TaskGroup wraps what ends it; `_Stopped` inside is the normal end.
+    try:
+        with contextlib.ExitStack() as held:
+            async with asyncio.TaskGroup() as group:
+                await _start(configuration, group, held)
+                logger.info("node %s is ready", configuration.node_name)
+                await stop.wait()
+                logger.info("stopping; the containers go on")
+                raise _Stopped
+    except* _Stopped:
+        pass
 
 
-class _Stopped(BaseException):
-    """The normal end: not an Exception, so that the task group hands it on as it is."""
+class _Stopped(Exception):
+    """The normal end: it cancels every task of the group."""
 
 
 async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: contextlib.ExitStack) -> None:

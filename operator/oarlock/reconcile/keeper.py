@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import logging
 import signal
@@ -164,15 +165,20 @@ class Keeper:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
 
-    def _words(self, step: steps.Settled | steps.Wait) -> tuple[str, str] | None:
+    def _foresee(self) -> None:
+        """What comes after the attempt that has just ended: its exit and this are told together."""
+        observed = dataclasses.replace(self._observe(), container=None)
+        self._waiting = self._words(steps.decide(self._desired(), observed, clock.boot_seconds()))
+
+    def _words(self, step: steps.Step) -> tuple[str, str] | None:
         match step:
-            case steps.Wait(reason="BackOff", until=until) if until is not None:
+            case steps.Wait(reason="BackOff"):
                 delay = self.node.policy.backoff.delay(self.record.backoffSteps - 1)
-                ahead = max(0.0, until - clock.boot_seconds())
-                moment = clock.rfc3339(clock.wall() + timedelta(seconds=ahead))
-                return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {moment}"
+                return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {self.record.retryTime}"
             case steps.Wait(reason="NameTaken"):
                 return "NameTaken", f"{self.blocked_by}; rename one of them or remove it"
+            case steps.Create():
+                return "ContainerCreating", "the container is being created"
             case _:
                 return None
 
@@ -338,10 +344,10 @@ class Keeper:
         )
         if cause is None:
             record.backoffSteps = policy.steps(record.backoffSteps, now - (current.startedBoot or now))
-            record.retryAt = now + policy.delay(record.backoffSteps)
-            record.backoffSteps += 1
+            self._back_off(policy.steps(record.backoffSteps, now - (current.startedBoot or now)))
         else:
             record.backoffSteps, record.retryAt = 0, 0.0
+        self._foresee()
         self.save(durable=True)
         self._say("%s (%s)", message, reason)
 
@@ -363,12 +369,19 @@ class Keeper:
             ),
             current,
         )
-        record.retryAt = clock.boot_seconds() + self.node.policy.backoff.delay(record.backoffSteps)
-        record.backoffSteps += 1
+        self._back_off(record.backoffSteps)
+        self._foresee()
         self.save(durable=True)
         self._say("it cannot run: %s", message)
         await attempt.destroy()
         record.current, self._attempt = None, None
+
+    def _back_off(self, count: int) -> None:
+        """The next restart is number `count` (from 0): note when it may be."""
+        record, delay = self.record, self.node.policy.backoff.delay(count)
+        record.backoffSteps = count + 1
+        record.retryAt = clock.boot_seconds() + delay
+        record.retryTime = clock.rfc3339(clock.wall() + timedelta(seconds=delay))
 
     def _append(self, ended: Exit, current: Current) -> None:
         self.record.exits = [*self.record.exits[1 - _KEPT_EXITS :], ended]
@@ -413,7 +426,7 @@ class Keeper:
         """Bring status, record and source up to date; nothing is written when nothing changed."""
         record = self.record
         status = status_of(
-            record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=None if record.current else self._waiting
+            record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=self._waiting
         )
         changed = status != record.status
         record.status = status

@@ -22,8 +22,13 @@ def status_of(record: Record, *, state: str, now: str, waiting: tuple[str, str] 
         now: RFC 3339, for the conditions whose status changes.
         waiting: reason and sentence of what is waited for, when nothing runs.
     """
+    last = record.last
+    if record.current is not None and last is not None and record.current.attempt == last.attempt:
+        record = record.model_copy(update={"current": None})
+    current = record.current
+    if current is not None:
+        waiting = None
     phase, reason, message = _phase(record, state, waiting)
-    current, last = record.current, record.last
     running = current is not None and current.stage == "started"
     status: dict[str, Any] = {
         "observedGeneration": record.generation,

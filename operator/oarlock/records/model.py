@@ -84,6 +84,7 @@ class Record(BaseModel):
     lastRestartedAt: str | None = None
     backoffSteps: int = 0
     retryAt: float = 0.0
+    retryTime: str | None = None
     failures: int = 0
     problem: tuple[str, str] | None = None
     refused: tuple[int, str] | None = None

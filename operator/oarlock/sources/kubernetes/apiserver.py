@@ -1,4 +1,4 @@
-"""Requests to the API server: one pool of connections, credentials that renew themselves, one story in the log.
+"""Requests to the API server: one pool of connections, credentials that renew themselves, one story to tell.
 
 A request either has an answer, whatever its code, or raises `SourceUnavailable`. Whether and when it is
 repeated is the caller's business, except for what cannot hurt: a connection that was closed under the

@@ -61,11 +61,11 @@ class Place:
             if self.kubeconfig is not None:
                 if not self.kubeconfig.is_file():
                     raise SourceUnavailable(f"{self.kubeconfig}: there is no such kubeconfig file")
-                await load_kube_config(
+                await load_kube_config(  # type: ignore[no-untyped-call]
                     str(self.kubeconfig), client_configuration=configuration, persist_config=False
                 )
             else:
-                load_incluster_config(client_configuration=configuration)
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             return Access(configuration, _tls(configuration), _peer(configuration))
         except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
             raise SourceUnavailable(f"{self} cannot be used: {_without_secrets(error)}") from None

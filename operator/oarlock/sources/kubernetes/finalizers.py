@@ -100,7 +100,7 @@ class Finalizers:
         """The object as the API has it; None when it, this very one, does not exist.
 
         Raises:
-            SourceUnavailable: no answer that says so; a resource that is not served says nothing of its objects.
+            SourceUnavailable: no answer that says so; a resource that is not served says nothing of objects.
         """
         async with self._turns:
             answer = await self._api.request("GET", path_of(key))

@@ -181,7 +181,7 @@ class Statuses:
 
 
 def without_nulls(value: Any) -> Any:
-    """A JSON value without the null members of its objects: in an API object, null and absent are the same."""
+    """A JSON value without the null members of its objects: to the API, null and absent are the same."""
     if isinstance(value, Mapping):
         return {name: without_nulls(member) for name, member in value.items() if member is not None}
     if isinstance(value, list | tuple):

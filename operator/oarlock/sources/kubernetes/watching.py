@@ -109,8 +109,8 @@ class Watching:
         if self._stopped:
             return
         registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry)(self._login)  # type: ignore[arg-type]
-        kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._event)  # type: ignore[arg-type]
+        kopf.on.login(registry=registry)(self._login)
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._event)
         try:
             await kopf.operator(
                 registry=registry, settings=self._settings(), clusterwide=True, stop_flag=self._stop
@@ -128,7 +128,7 @@ class Watching:
         settings.networking.error_backoffs = EndlessDelays()
         settings.networking.connect_timeout = 3
         settings.networking.request_timeout = 60
-        settings.watching.field_selectors[f"{PLURAL}.{VERSION}.{GROUP}"] = of_node(self._node_name)
+        settings.watching.field_selectors[GROUP, VERSION, PLURAL] = of_node(self._node_name)
         # The server's bookmarks come each minute; TCP finds a dead peer sooner (credentials._KEEPALIVE).
         settings.watching.inactivity_timeout = 190
         settings.queueing.idle_timeout = 1

@@ -57,7 +57,9 @@ class Walk:
         if self._left < 0:
             raise Refused(line_of(node), path, f"more than {VALUES:,} values, aliases counted each time")
         if depth > DEPTH:
-            raise Refused(line_of(node), path, f"deeper than {DEPTH} levels, or an alias that contains itself")
+            raise Refused(
+                line_of(node), path, f"deeper than {DEPTH} levels, or an alias that contains itself"
+            )
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -128,13 +130,17 @@ class Walk:
             self._fault(node, path, "not a number that can be read")
             return None
         if not math.isfinite(number):
-            self._fault(node, path, f"`{node.value}` is not a number that JSON has; quote it if text is meant")
+            self._fault(
+                node, path, f"`{node.value}` is not a number that JSON has; quote it if text is meant"
+            )
             return None
         return number
 
     def _key_fault(self, node: yaml.Node, path: str) -> None:
         if isinstance(node, yaml.ScalarNode):
-            self._fault(node, path, f"the key `{node.value[:80]}` is not a string; quote it: \"{node.value[:80]}\"")
+            self._fault(
+                node, path, f'the key `{node.value[:80]}` is not a string; quote it: "{node.value[:80]}"'
+            )
         else:
             self._fault(node, path, "a key must be a string, not a list or a mapping")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def _content(path: Path, complete: bool) -> bytes:
 def _has_writers(fd: int) -> bool:
     """Whether some process has the file open for writing: the kernel then grants no read lease."""
     try:
+        # Should a writer come meanwhile, the kernel signals us; SIGIO, the default, would end the process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True
