@@ -36,9 +36,7 @@ def make_rootfs(root: Path) -> Path:
     shutil.chown(root / "home/app", 1000, 1000)
     busybox = root / "bin" / "busybox"
     shutil.copy("/bin/busybox", busybox)
-    applets = subprocess.run(
-        [str(busybox), "--list"], check=True, capture_output=True, text=True, timeout=10
-    ).stdout
+    applets = subprocess.run([str(busybox), "--list"], check=True, capture_output=True, text=True, timeout=10).stdout
     for applet in set(applets.split()) - {"busybox"}:
         (root / "bin" / applet).symlink_to("busybox")
     (root / "etc/passwd").write_text(_PASSWD)

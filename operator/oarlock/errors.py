@@ -1,20 +1,20 @@
 """Every error oarlock raises on purpose.
 
-    OarlockError
-    ├── ConfigurationError          the operator's own options or binaries; it cannot start
-    │   └── AlreadyRunning          another operator holds this run directory
-    ├── InvalidSpec                 an object that cannot be accepted (names object, field and way out)
-    ├── RecordError                 what is on disk cannot be used
-    │   └── ForeignRecord           records of another node, or of a newer format: nothing is touched
-    ├── BundleError                 a bundle could not be made (root filesystem missing, user unknown)
-    ├── NodeFull                    no room on a disk that the step needs
-    ├── RuntimeFailure              conmon or the OCI runtime refused, broke or hung
-    │   ├── CreateFailed            `create` ended with a message
-    │   │   └── CommandNotRunnable  the command is missing (127) or not executable (126)
-    │   ├── StartFailed             `start` ended with a message
-    │   └── RuntimeTimeout          no answer within the deadline
-    ├── SourceUnavailable           where desired state comes from does not answer; kept trying
-    └── ObjectGone                  the object is no longer in its source
+OarlockError
+├── ConfigurationError          the operator's own options or binaries; it cannot start
+│   └── AlreadyRunning          another operator holds this run directory
+├── InvalidSpec                 an object that cannot be accepted (names object, field and way out)
+├── RecordError                 what is on disk cannot be used
+│   └── ForeignRecord           records of another node, or of a newer format: nothing is touched
+├── BundleError                 a bundle could not be made (root filesystem missing, user unknown)
+├── NodeFull                    no room on a disk that the step needs
+├── RuntimeFailure              conmon or the OCI runtime refused, broke or hung
+│   ├── CreateFailed            `create` ended with a message
+│   │   └── CommandNotRunnable  the command is missing (127) or not executable (126)
+│   ├── StartFailed             `start` ended with a message
+│   └── RuntimeTimeout          no answer within the deadline
+├── SourceUnavailable           where desired state comes from does not answer; kept trying
+└── ObjectGone                  the object is no longer in its source
 """
 
 from __future__ import annotations

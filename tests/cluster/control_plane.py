@@ -69,9 +69,7 @@ class ControlPlane:
         self._tls = ssl.create_default_context(cafile=str(self.ca_file))
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder)}
         self.etcd = Server(self._etcd_arguments(), log=self.folder / "etcd.log", environment=environment)
-        self.api = Server(
-            self._api_arguments(), log=self.folder / "kube-apiserver.log", environment=environment
-        )
+        self.api = Server(self._api_arguments(), log=self.folder / "kube-apiserver.log", environment=environment)
 
     # ------------------------------------------------------------ life
     def __enter__(self) -> Self:
@@ -144,9 +142,7 @@ class ControlPlane:
         with self.open(self.url + path, user=user, timeout=timeout) as answer:
             return answer.read()
 
-    def kubectl(
-        self, *arguments: str, input: str | None = None, user: str = "admin", timeout: float = 60
-    ) -> str:
+    def kubectl(self, *arguments: str, input: str | None = None, user: str = "admin", timeout: float = 60) -> str:
         """What kubectl writes to its standard output.
 
         Raises:
@@ -195,9 +191,7 @@ class ControlPlane:
     def kubeconfig_with_token_file(self, user: str, *, url: str | None = None) -> Path:
         """A kubeconfig file that names `token_file(user)` (so the token can change behind it)."""
         path = self.folder / f"{user}-token-file.kubeconfig"
-        return kubeconfig.write(
-            path, server=url or self.url, ca_file=self.ca_file, token_file=self.token_file(user)
-        )
+        return kubeconfig.write(path, server=url or self.url, ca_file=self.ca_file, token_file=self.token_file(user))
 
     def rotate_token(self, user: str) -> str:
         """Give the user another token, which is returned; the old one gets 401 from here on.

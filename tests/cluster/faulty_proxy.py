@@ -124,9 +124,7 @@ class FaultyProxy:
     async def _listen(self) -> None:
         identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         identity.load_cert_chain(self._cluster.ca_file, self._cluster.key_file)
-        self._site = web.TCPSite(
-            self._runner, "127.0.0.1", self.port, ssl_context=identity, reuse_address=True
-        )
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=identity, reuse_address=True)
         await self._site.start()
 
     async def _stop(self) -> None:
@@ -259,9 +257,7 @@ class FaultyProxy:
             await self._abort([request])
             return web.Response(status=502)
         async with upstream:
-            kept = {
-                name: value for name, value in upstream.headers.items() if name.lower() not in _HOP_BY_HOP
-            }
+            kept = {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
             stream = web.StreamResponse(status=upstream.status, headers=kept)
             await stream.prepare(request)
             watch = _is_watch(request) and upstream.status == 200

@@ -7,9 +7,7 @@ import os
 from pathlib import Path
 
 
-def write(
-    path: Path, *, server: str, ca_file: Path, token: str | None = None, token_file: Path | None = None
-) -> Path:
+def write(path: Path, *, server: str, ca_file: Path, token: str | None = None, token_file: Path | None = None) -> Path:
     """Write a kubeconfig with one context, atomically and readable by its owner alone; returns `path`."""
     user = {"token": token} if token is not None else {"tokenFile": str(token_file)}
     document = {

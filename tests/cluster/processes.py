@@ -71,9 +71,7 @@ class Server:
         try:
             while not ready():
                 if self._process.poll() is not None:
-                    raise ServerFailed(
-                        f"{self.name} ended with {self._process.returncode}:\n{self.log_end()}"
-                    )
+                    raise ServerFailed(f"{self.name} ended with {self._process.returncode}:\n{self.log_end()}")
                 if time.monotonic() > deadline:
                     raise ServerFailed(f"{self.name} is not ready after {timeout:.0f} s:\n{self.log_end()}")
                 time.sleep(0.03)

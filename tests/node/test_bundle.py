@@ -208,9 +208,7 @@ def test_a_device_of_the_node_cannot_be_opened(node: Node) -> None:
     assert "got-it" not in said
 
 
-def test_the_environment_is_the_specs_and_nothing_of_ours(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_is_the_specs_and_nothing_of_ours(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPERATORS_SECRET", "1")
     said = node.sh(
         "tr '\\0' '\\n' < /proc/1/environ; ls /proc/1/fd",
@@ -457,11 +455,7 @@ def test_unmounting_what_is_not_mounted_is_fine(tmp_path: Path) -> None:
 def test_a_private_directory_keeps_its_mounts(tmp_path: Path) -> None:
     for _ in range(2):
         mount.mount_private(tmp_path)
-    lines = [
-        line.split()
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if f" {tmp_path} " in line
-    ]
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {tmp_path} " in line]
     mount.unmount(tmp_path)
     assert len(lines) == 1
     assert not any(field.startswith(("shared:", "master:")) for field in lines[0])

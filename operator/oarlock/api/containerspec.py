@@ -65,7 +65,9 @@ def given_spec(document: Mapping[str, Any], node_name: str | None) -> dict[str, 
 def _parse(document: Mapping[str, Any], node_name: str | None, where: str) -> Spec:
     spec = Spec.model_validate(given_spec(document, node_name))
     if node_name is not None and spec.nodeName != node_name:
-        raise InvalidSpec(where, "spec.nodeName", f"is {spec.nodeName!r}, but this node is {node_name!r}; leave it out or correct it")
+        raise InvalidSpec(
+            where, "spec.nodeName", f"is {spec.nodeName!r}, but this node is {node_name!r}; leave it out or correct it"
+        )
     return spec
 
 
@@ -88,12 +90,18 @@ def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[Inva
 def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
     name, namespace = metadata.get("name"), metadata.get("namespace", "default")
     if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.match(name):
-        yield InvalidSpec(where, "metadata.name", f"is {name!r}; write lower-case letters, digits, '-' and '.', at most 253")
+        yield InvalidSpec(
+            where, "metadata.name", f"is {name!r}; write lower-case letters, digits, '-' and '.', at most 253"
+        )
     if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.match(namespace):
-        yield InvalidSpec(where, "metadata.namespace", f"is {namespace!r}; write lower-case letters, digits and '-', at most 63")
+        yield InvalidSpec(
+            where, "metadata.namespace", f"is {namespace!r}; write lower-case letters, digits and '-', at most 63"
+        )
     for field in ("labels", "annotations"):
         entries = metadata.get(field) or {}
-        if not isinstance(entries, Mapping) or any(not isinstance(text, str) for pair in entries.items() for text in pair):
+        if not isinstance(entries, Mapping) or any(
+            not isinstance(text, str) for pair in entries.items() for text in pair
+        ):
             yield InvalidSpec(where, f"metadata.{field}", "must map strings to strings; quote numbers and booleans")
 
 
@@ -108,7 +116,11 @@ def _spec_problems(error: ValidationError, where: str) -> Iterator[InvalidSpec]:
 
 def _path(location: tuple[int | str, ...]) -> str:
     """`('env', 1, 'name')` as `spec.env[1].name`; pydantic's own names of union members are left out."""
-    parts = [part for part in location if isinstance(part, int) or re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", part) and part not in ("str", "int")]
+    parts = [
+        part
+        for part in location
+        if isinstance(part, int) or (re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", part) and part not in ("str", "int"))
+    ]
     return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 

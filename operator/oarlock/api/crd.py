@@ -11,9 +11,10 @@ from oarlock.api.spec import Spec
 from oarlock.api.status import Status
 
 _KEEP = (
-    "type description default enum format pattern minimum maximum minLength maxLength minItems maxItems required "
-    "x-kubernetes-int-or-string"
-).split()
+    *("type", "description", "default", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength"),
+    *("minItems", "maxItems", "required", "x-kubernetes-int-or-string"),
+)
+"""What a structural schema has of JSON schema. Defaults of objects and lists stay out: absent means the same."""
 _COLUMNS = (
     ("Node", "string", ".spec.nodeName", 0),
     ("State", "string", ".spec.state", 0),
@@ -67,7 +68,8 @@ def crd() -> dict[str, Any]:
         "subresources": {"status": {}},
         "selectableFields": [{"jsonPath": ".spec.nodeName"}],
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path, "priority": priority} for name, kind, path, priority in _COLUMNS
+            {"name": name, "type": kind, "jsonPath": path, "priority": priority}
+            for name, kind, path, priority in _COLUMNS
         ],
         "schema": {"openAPIV3Schema": schema},
     }
@@ -97,7 +99,11 @@ def _structural(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     node = _resolved(node, definitions)
-    flat = {key: node[key] for key in _KEEP if key in node and not (key == "default" and node[key] in (None, {}, []))}
+    flat = {
+        key: node[key]
+        for key in _KEEP
+        if key in node and not (key == "default" and (node[key] is None or isinstance(node[key], dict | list)))
+    }
     if "const" in node:
         flat["enum"] = [node["const"]]
     if flat.get("x-kubernetes-int-or-string"):

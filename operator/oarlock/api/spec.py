@@ -55,7 +55,9 @@ class Part(BaseModel):
 class RootFS(Part):
     """A directory tree of the node, used as the container's root. It is never written to."""
 
-    path: AbsolutePath = Field(description="Absolute path of the tree on the node. It may be shared by many containers.")
+    path: AbsolutePath = Field(
+        description="Absolute path of the tree on the node. It may be shared by many containers."
+    )
     readOnly: StrictBool = Field(False, description="Whether the container sees its root read-only.")
 
 
@@ -80,15 +82,21 @@ class ResourceList(Part):
 class Resources(Part):
     """What the container may use, and what it is weighed by."""
 
-    limits: ResourceList = Field(ResourceList(), description="The most the container may use; memory above it is an OOM kill.")
-    requests: ResourceList = Field(ResourceList(), description="The share the container is weighed by under contention.")
+    limits: ResourceList = Field(
+        ResourceList(), description="The most the container may use; memory above it is an OOM kill."
+    )
+    requests: ResourceList = Field(
+        ResourceList(), description="The share the container is weighed by under contention."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Resources:
         for name, measure in (("cpu", quantity.cpu_millis), ("memory", quantity.bytes_of)):
             request, limit = getattr(self.requests, name), getattr(self.limits, name)
             if request is not None and limit is not None and measure(request) > measure(limit):
-                raise ValueError(f"requests.{name} {request} is more than limits.{name} {limit}; lower it or raise the limit")
+                raise ValueError(
+                    f"requests.{name} {request} is more than limits.{name} {limit}; lower it or raise the limit"
+                )
         return self
 
 
@@ -104,15 +112,20 @@ Capability = Annotated[StrictStr, BeforeValidator(_capability), Field(max_length
 class Capabilities(Part):
     """Linux capabilities relative to the default set."""
 
-    add: Annotated[list[Capability], Field(max_length=64)] = Field([], description="Capabilities to add, as NET_ADMIN; ALL for every one.")
-    drop: Annotated[list[Capability], Field(max_length=64)] = Field([], description="Capabilities to take away; ALL for every one.")
+    add: Annotated[list[Capability], Field(max_length=64)] = Field(
+        [], description="Capabilities to add, as NET_ADMIN; ALL for every one."
+    )
+    drop: Annotated[list[Capability], Field(max_length=64)] = Field(
+        [], description="Capabilities to take away; ALL for every one."
+    )
 
 
 class SeccompProfile(Part):
     """Which system calls are allowed."""
 
     type: Literal["RuntimeDefault", "Unconfined"] = Field(
-        "RuntimeDefault", description="RuntimeDefault: the field's default profile. Unconfined: no filter; needs the node's permission."
+        "RuntimeDefault",
+        description="RuntimeDefault: the field's default profile. Unconfined: no filter; needs the node's permission.",
     )
 
 
@@ -123,11 +136,17 @@ class SecurityContext(Part):
     """Who the container runs as and what it may do."""
 
     runAsUser: UserId | None = Field(None, description="Numeric user id; 0 when absent.")
-    runAsGroup: UserId | None = Field(None, description="Numeric group id; the user's own from /etc/passwd when absent.")
+    runAsGroup: UserId | None = Field(
+        None, description="Numeric group id; the user's own from /etc/passwd when absent."
+    )
     runAsNonRoot: StrictBool = Field(False, description="Refuse to run as user 0.")
     readOnlyRootFilesystem: StrictBool = Field(False, description="Whether the container sees its root read-only.")
-    allowPrivilegeEscalation: StrictBool | None = Field(None, description="Allow set-user-id programs to gain privileges; no when absent.")
-    privileged: StrictBool = Field(False, description="Everything the operator itself may do; only where the node allows it.")
+    allowPrivilegeEscalation: StrictBool | None = Field(
+        None, description="Allow set-user-id programs to gain privileges; no when absent."
+    )
+    privileged: StrictBool = Field(
+        False, description="Everything the operator itself may do; only where the node allows it."
+    )
     capabilities: Capabilities = Field(Capabilities(), description="Linux capabilities to add and to drop.")
     seccompProfile: SeccompProfile = Field(SeccompProfile(), description="The seccomp profile.")
 
@@ -143,7 +162,9 @@ class SecurityContext(Part):
 class Network(Part):
     """Where the container's network comes from."""
 
-    mode: Literal["Host", "None"] = Field("None", description="Host: the node's network. None: an own one with loopback only.")
+    mode: Literal["Host", "None"] = Field(
+        "None", description="Host: the node's network. None: an own one with loopback only."
+    )
 
 
 def _size(value: object) -> object:
@@ -158,9 +179,12 @@ LogSize = Annotated[Quantity, BeforeValidator(_size)]
 class LogRotation(Part):
     """When the container's log is rotated, and how much of it is kept."""
 
-    maxSize: LogSize | None = Field(None, description="Rotate at this size; the operator's own setting (10Mi) when absent.")
+    maxSize: LogSize | None = Field(
+        None, description="Rotate at this size; the operator's own setting (10Mi) when absent."
+    )
     maxFiles: Annotated[StrictInt, Field(ge=2, le=100)] | None = Field(
-        None, description="How many files are kept, the current one included; the operator's own setting (5) when absent."
+        None,
+        description="How many files are kept, the current one included; the operator's own setting (5) when absent.",
     )
 
 
@@ -170,12 +194,14 @@ Word = Annotated[StrictStr, Field(max_length=131072, pattern=r"^[^\x00]*$")]
 class Spec(Part):
     """What the container is and which state it should be in."""
 
-    nodeName: Annotated[StrictStr, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = Field(
-        description="The node that runs it. It cannot be changed."
+    nodeName: Annotated[StrictStr, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = (
+        Field(description="The node that runs it. It cannot be changed.")
     )
     state: State = Field(State.RUNNING, description="Desired state: Running, Stopped or Paused (frozen in memory).")
     rootfs: RootFS = Field(description="The root filesystem: a directory tree on the node.")
-    command: Annotated[list[Word], Field(max_length=1024)] = Field([], description="The program and its first arguments.")
+    command: Annotated[list[Word], Field(max_length=1024)] = Field(
+        [], description="The program and its first arguments."
+    )
     args: Annotated[list[Word], Field(max_length=4096)] = Field([], description="Arguments added to command.")
     workingDir: AbsolutePath | None = Field(None, description="Working directory, made when missing; / when absent.")
     env: Annotated[list[EnvVar], Field(max_length=1024, json_schema_extra={"x-key": "name"})] = Field(
@@ -193,9 +219,12 @@ class Spec(Part):
     hostNetwork: StrictBool = Field(False, description="Use the node's network; the same as network.mode Host.")
     network: Network | None = Field(None, description="The container's network; none but loopback when absent.")
     hostname: Annotated[StrictStr, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = Field(
-        None, description="The container's host name; the object's name when absent, the node's with the node's network."
+        None,
+        description="The container's host name; the object's name when absent, the node's with the node's network.",
     )
-    trusted: StrictBool = Field(True, description="Whether the trusted runtime may be used; false asks for the untrusted one.")
+    trusted: StrictBool = Field(
+        True, description="Whether the trusted runtime may be used; false asks for the untrusted one."
+    )
     logRotation: LogRotation = Field(LogRotation(), description="Log rotation. Applies in place.")
 
     @model_validator(mode="after")

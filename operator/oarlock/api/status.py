@@ -83,9 +83,13 @@ class Status(_Shape):
     containerID: str | None = Field(None, description="oarlock://<id> of the latest attempt.")
     pid: int | None = Field(None, description="Process id of the container's init on the node; only while it lives.")
     monitorPID: int | None = Field(None, description="Process id of its monitor, conmon; only while it lives.")
-    exitCode: int | None = Field(None, description="Exit code of the attempt that ended last; absent once the next runs.")
+    exitCode: int | None = Field(
+        None, description="Exit code of the attempt that ended last; absent once the next runs."
+    )
     signal: int | None = Field(None, description="The signal that ended it, when the kernel told so.")
-    oomKilled: bool | None = Field(None, description="The kernel's OOM killer took a process of the attempt that ended last.")
+    oomKilled: bool | None = Field(
+        None, description="The kernel's OOM killer took a process of the attempt that ended last."
+    )
     startedAt: Time | None = Field(None, description="When the latest attempt was started.")
     finishedAt: Time | None = Field(None, description="When the attempt that ended last ended.")
     restartCount: int = Field(0, description="How many times the container was started again.")
@@ -94,5 +98,8 @@ class Status(_Shape):
     state: ContainerState | None = Field(None, description="The present state, as core/v1 has it.")
     lastState: ContainerState | None = Field(None, description="The state before the present one, as core/v1 has it.")
     conditions: list[Condition] | None = Field(
-        None, max_length=16, json_schema_extra={"x-key": "type"}, description="Ready, Reconciling, Stalled and ContainerReady, as kstatus reads them."
+        None,
+        max_length=16,
+        json_schema_extra={"x-key": "type"},
+        description="Ready, Reconciling, Stalled and ContainerReady, as kstatus reads them.",
     )

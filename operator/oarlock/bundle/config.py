@@ -88,8 +88,7 @@ def config(
         "linux": {
             "cgroupsPath": cgroup_path,
             "namespaces": [{"type": kind} for kind in _namespaces(spec)],
-            "resources": {"devices": [{"allow": privileged, "access": "rwm"}]}
-            | limits.resources(spec, facts),
+            "resources": {"devices": [{"allow": privileged, "access": "rwm"}]} | limits.resources(spec, facts),
             "sysctl": {} if shares_network(spec) else _OWN_NETWORK_SYSCTLS,
             "maskedPaths": [] if privileged else [*MASKED, *facts.masked],
             "readonlyPaths": [] if privileged else list(READ_ONLY),

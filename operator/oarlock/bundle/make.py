@@ -62,9 +62,7 @@ def make(
         write(made, bundle_dir)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (NodeFull if full else BundleError)(
-            f"bundle {bundle_dir}: it cannot be written: {error}"
-        ) from error
+        raise (NodeFull if full else BundleError)(f"bundle {bundle_dir}: it cannot be written: {error}") from error
     rootfs.prepare(lower, attempt_dir, bundle_dir / "rootfs", devices=is_privileged(spec))
     return made
 

@@ -40,9 +40,7 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
         is_directory = stat.S_ISDIR(os.stat(real).st_mode)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise BundleError(
-            f"{_FIELD}: {path} cannot be used: {why}; make the directory on this node"
-        ) from None
+        raise BundleError(f"{_FIELD}: {path} cannot be used: {why}; make the directory on this node") from None
     if not is_directory:
         raise BundleError(f"{_FIELD}: {path} is not a directory; name the top of an unpacked filesystem")
     permitted = [_real(entry) for entry in allowed]
@@ -53,9 +51,7 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
         places = ", ".join(map(str, permitted))
         raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
     if real not in permitted and (real == Path("/") or any(real.is_relative_to(place) for place in SYSTEM)):
-        raise BundleError(
-            f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node"
-        )
+        raise BundleError(f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node")
     return real
 
 

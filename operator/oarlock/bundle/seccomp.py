@@ -29,9 +29,7 @@ _ALLOW = "SCMP_ACT_ALLOW"
 
 
 @lru_cache(maxsize=64)
-def profile(
-    capabilities: frozenset[str], kernel: tuple[int, int], machine: str = platform.machine()
-) -> dict[str, Any]:
+def profile(capabilities: frozenset[str], kernel: tuple[int, int], machine: str = platform.machine()) -> dict[str, Any]:
     """The OCI `linux.seccomp` for a container with these capabilities. Cached: do not change the result.
 
     Args:
@@ -59,9 +57,7 @@ def profile(
     }
 
 
-def _applies(
-    rule: Mapping[str, Any], capabilities: frozenset[str], kernel: tuple[int, int], machine: str
-) -> bool:
+def _applies(rule: Mapping[str, Any], capabilities: frozenset[str], kernel: tuple[int, int], machine: str) -> bool:
     """Whether a rule of the source holds: all that it includes, and none of what it excludes."""
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
     return (

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return exitcodes.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, exitcodes.ReaderGone):
         # Whoever read our output has gone (`| head`); nothing is left to be said, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exitcodes.BROKEN_PIPE

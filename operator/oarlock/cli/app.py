@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from oarlock.cli.exitcodes import ReaderGone
 from oarlock.cli.options import API, NODE, complete_names, configured
 from oarlock.node.configuration import Configuration
 
+
+class Commands(TyperGroup):
+    """The group of all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -37,9 +51,7 @@ Namespace = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="Only this namespace (default: all).", metavar="NAMESPACE"),
 ]
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="NAME or NAMESPACE/NAME.", autocompletion=complete_names)
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="NAME or NAMESPACE/NAME.", autocompletion=complete_names)]
 Names = Annotated[
     list[str],
     typer.Argument(metavar="NAME...", help="NAME or NAMESPACE/NAME.", autocompletion=complete_names),
@@ -89,9 +101,7 @@ def ps(
     output: Annotated[
         ListForm | None, typer.Option("--output", "-o", help="Print a wide table, json, yaml, or names.")
     ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on with each change until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with each change until Ctrl-C.")] = False,
 ) -> int:
     """List the containers of this node. Works with the operator down, and says so.
 
@@ -146,9 +156,7 @@ def logs(
         typer.Option("--since", metavar="TIME", help="Only lines since then: 10m, or 2026-01-31T12:00:00Z."),
     ] = None,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
-    previous: Annotated[
-        bool, typer.Option("--previous", "-p", help="The attempt before the last one.")
-    ] = False,
+    previous: Annotated[bool, typer.Option("--previous", "-p", help="The attempt before the last one.")] = False,
 ) -> int:
     """Print what a container wrote: its stdout to stdout, its stderr to stderr.
 

@@ -12,6 +12,10 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has closed it. (A BrokenPipeError would be made exit code 1 by typer.)"""
+
+
 class Failure(Exception):
     """A command ends with this exit code and one sentence for the person."""
 

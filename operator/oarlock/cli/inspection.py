@@ -70,9 +70,7 @@ def describe(configuration: Configuration, record: Record) -> Iterator[str]:
             "Signal": status.get("signal"),
             "OOM killed": status.get("oomKilled"),
             "Restarts": status.get("restartCount"),
-            "Command": " ".join(
-                map(str, [*(record.spec.get("command") or ()), *(record.spec.get("args") or ())])
-            ),
+            "Command": " ".join(map(str, [*(record.spec.get("command") or ()), *(record.spec.get("args") or ())])),
             "Logs": known["logs"],
             "Bundle": known["bundle"],
         }

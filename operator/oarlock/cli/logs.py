@@ -52,9 +52,7 @@ def logs(configuration: Configuration, namespace: str | None, name: str, choice:
     if attempt is None:
         if not operator.running:
             operator_note(operator, configuration)
-        raise exitcodes.Failure(
-            f"{record} has not written a log yet (it is {record.phase})", exitcodes.FAILED
-        )
+        raise exitcodes.Failure(f"{record} has not written a log yet (it is {record.phase})", exitcodes.FAILED)
     with ExitStack() as stack:
         files = [stack.enter_context(file) for file in open_kept(folder, attempt)]
         splitter = Splitter()

@@ -65,9 +65,7 @@ def configured(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             return command(configuration=configuration, **given)
 
         own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "configuration"
-        ]
+        kept = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "configuration"]
         config = inspect.Parameter(
             "config",
             inspect.Parameter.KEYWORD_ONLY,
@@ -103,6 +101,4 @@ def complete_names(context: typer.Context, incomplete: str) -> Sequence[str]:
         shelf = read_shelf(configuration, Operator(running=True))
     except (OarlockError, OSError):
         return []
-    return sorted(
-        {each.name for each in shelf.select(given.get("namespace")) if each.name.startswith(incomplete)}
-    )
+    return sorted({each.name for each in shelf.select(given.get("namespace")) if each.name.startswith(incomplete)})

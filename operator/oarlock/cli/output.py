@@ -26,10 +26,7 @@ COLOURS = {
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with the cells of `rows` (the first: the headings) in columns, three blanks apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def wants_colour(stream: TextIO) -> bool:

@@ -83,9 +83,7 @@ def row(record: Record, wide: bool, now: datetime) -> tuple[str, ...]:
     return tuple(map(output.cell, cells))
 
 
-def notes(
-    configuration: Configuration, shelf: Shelf, operator: Operator, empty: bool, namespace: str | None
-) -> None:
+def notes(configuration: Configuration, shelf: Shelf, operator: Operator, empty: bool, namespace: str | None) -> None:
     """What a person must know beside the table, on stderr."""
     if empty:
         place = f"namespace {namespace}" if namespace else str(configuration.records_dir)

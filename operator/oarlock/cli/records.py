@@ -182,9 +182,7 @@ def read_problems(configuration: Configuration) -> list[str]:
     except (FileNotFoundError, ValueError):
         return []
     rows: Iterable[Mapping[str, Any]] = found if isinstance(found, list) else ()
-    return [
-        ": ".join(str(each[key]) for key in ("where", "field", "problem") if each.get(key)) for each in rows
-    ]
+    return [": ".join(str(each[key]) for key in ("where", "field", "problem") if each.get(key)) for each in rows]
 
 
 def _standing(record: Record) -> tuple[bool, bool, str]:

@@ -58,9 +58,7 @@ class Waiting:
         return grace + MARGIN
 
 
-def act(
-    configuration: Configuration, namespace: str | None, names: list[str], verb: str, waiting: Waiting
-) -> int:
+def act(configuration: Configuration, namespace: str | None, names: list[str], verb: str, waiting: Waiting) -> int:
     """Change each of the containers and wait; the exit code of the first that failed."""
     operator = find_operator(configuration.lock_file)
     shelf = read_shelf(configuration, operator)
@@ -77,9 +75,7 @@ def act(
         return exitcodes.OK
     from oarlock.cli.waiting import wait_for
 
-    codes = [
-        wait_for(configuration, each, WISHES[verb], waiting.seconds(each, verb), operator) for each in records
-    ]
+    codes = [wait_for(configuration, each, WISHES[verb], waiting.seconds(each, verb), operator) for each in records]
     return next((code for code in codes if code), exitcodes.OK)
 
 
@@ -142,9 +138,7 @@ def _change_object(configuration: Configuration, record: Record, verb: str) -> N
     else:
         operations = patch(record, verb, datetime.now(UTC))
         if len(operations) > 1:
-            asyncio.run(
-                client.patch_object(configuration, record.namespace, record.name, record.uid, operations)
-            )
+            asyncio.run(client.patch_object(configuration, record.namespace, record.name, record.uid, operations))
 
 
 def _refuse_manifest(record: Record) -> None:
@@ -196,9 +190,7 @@ def _started(record: Record | None, before: Record) -> bool:
     if record is None:
         return False
     fresh = record.attempt > before.attempt
-    return (record.phase == "Running" and bool(record.status.get("pid"))) or (
-        fresh and record.phase == "Succeeded"
-    )
+    return (record.phase == "Running" and bool(record.status.get("pid"))) or (fresh and record.phase == "Succeeded")
 
 
 def _restarted(record: Record | None, before: Record) -> bool:

@@ -46,9 +46,7 @@ class Telling:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def wait_for(
-    configuration: Configuration, before: Record, wish: Wish, timeout: float, operator: Operator
-) -> int:
+def wait_for(configuration: Configuration, before: Record, wish: Wish, timeout: float, operator: Operator) -> int:
     """Wait until the record shows what `wish` asks for, and print the outcome.
 
     Woken by the record's file and by the operator's end; the only clock is for the line on the terminal.
@@ -93,10 +91,7 @@ def _wait(
             )
         if now - begin >= PATIENCE:
             telling.say(record)
-        if (
-            not folders.wait(min(deadline, now + PATIENCE))
-            and not find_operator(configuration.lock_file).running
-        ):
+        if not folders.wait(min(deadline, now + PATIENCE)) and not find_operator(configuration.lock_file).running:
             raise exitcodes.Failure(
                 f"{before}: the operator ended; this takes effect when it runs again", exitcodes.OPERATOR_DOWN
             )

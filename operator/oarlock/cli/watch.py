@@ -22,9 +22,7 @@ AGES = 1.0
 """Seconds after which the live table is drawn anew for its ages."""
 
 
-def watch_containers(
-    configuration: Configuration, namespace: str | None, form: str | None, operator: Operator
-) -> int:
+def watch_containers(configuration: Configuration, namespace: str | None, form: str | None, operator: Operator) -> int:
     """Show the containers and each change of them until interrupted."""
     with Folders() as folders:
         present = folders.add(configuration.records_dir)
@@ -115,9 +113,7 @@ def _live(folders: Folders, configuration: Configuration, namespace: str | None,
             folders.add(configuration.records_dir)
 
 
-def _table(
-    configuration: Configuration, shelf: Shelf, operator: Operator, namespace: str | None, wide: bool
-) -> Group:
+def _table(configuration: Configuration, shelf: Shelf, operator: Operator, namespace: str | None, wide: bool) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

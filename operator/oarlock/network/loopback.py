@@ -37,9 +37,7 @@ async def up(pid: int) -> None:
             async with asyncio.timeout(_DEADLINE), AsyncIPRoute(use_socket=inside) as routes:
                 await routes.link("set", index=_LOOPBACK, state="up")
     except (OSError, NetlinkError) as error:  # TimeoutError is an OSError
-        raise RuntimeFailure(
-            f"lo could not be brought up for process {pid}: {error or 'no answer'}"
-        ) from error
+        raise RuntimeFailure(f"lo could not be brought up for process {pid}: {error or 'no answer'}") from error
 
 
 def load() -> None:

@@ -71,9 +71,7 @@ def _directories(configuration: Configuration) -> None:
         )
     manifests = configuration.manifests
     if manifests.exists() and not manifests.is_dir():
-        raise ConfigurationError(
-            f"--manifests: {manifests} is not a directory; give the directory it lies in"
-        )
+        raise ConfigurationError(f"--manifests: {manifests} is not a directory; give the directory it lies in")
 
 
 def _times(configuration: Configuration) -> None:

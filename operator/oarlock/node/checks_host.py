@@ -104,9 +104,7 @@ def capabilities() -> Iterator[Check]:
         yield ok("capabilities", "all that are needed")
     for name in missing:
         if name in HELPFUL:
-            yield warn(
-                f"cap-{name.lower().replace('_', '-')}", f"missing: {HELPFUL[name]}", f"grant CAP_{name}"
-            )
+            yield warn(f"cap-{name.lower().replace('_', '-')}", f"missing: {HELPFUL[name]}", f"grant CAP_{name}")
 
 
 def inotify() -> Check:
@@ -152,9 +150,7 @@ def pid_one() -> Iterator[Check]:
     if _orphan_is_reaped():
         yield ok("pid-1", f"{name} reaps orphans")
     else:
-        yield fail(
-            "pid-1", f"{name} leaves zombies for over {REAP:g} s", "run an init as pid 1 (tini, systemd)"
-        )
+        yield fail("pid-1", f"{name} leaves zombies for over {REAP:g} s", "run an init as pid 1 (tini, systemd)")
 
 
 def network() -> Check:
@@ -166,9 +162,7 @@ def network() -> Check:
     error = outcome[0] if outcome else "the probe broke"
     if error is None:
         return ok("network", "own namespaces, loopback up", Condition.NETWORK)
-    return fail(
-        "network", error, "needs CAP_SYS_ADMIN, CAP_NET_ADMIN and a kernel with namespaces", Condition.NETWORK
-    )
+    return fail("network", error, "needs CAP_SYS_ADMIN, CAP_NET_ADMIN and a kernel with namespaces", Condition.NETWORK)
 
 
 def _loopback() -> str | None:

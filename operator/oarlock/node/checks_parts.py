@@ -64,14 +64,10 @@ def _program(name: str, program: Path) -> Check:
         return fail(label, f"{path} cannot be executed: {error.strerror}", "install one for this machine")
     said = (done.stdout or done.stderr).decode("utf-8", "replace")
     if done.returncode != 0:
-        return fail(
-            label, f"{path} --version ended with {done.returncode}: {_first_line(said)}", "try it by hand"
-        )
+        return fail(label, f"{path} --version ended with {done.returncode}: {_first_line(said)}", "try it by hand")
     version = version_of(said)
     if version is None:
-        return warn(
-            label, f"{path}: no version in {_first_line(said)!r}", "check that it is the right program"
-        )
+        return warn(label, f"{path}: no version in {_first_line(said)!r}", "check that it is the right program")
     return ok(label, f"{path} {version}")
 
 
@@ -90,16 +86,12 @@ def _disk(name: str, directory: Path, lasting: bool) -> Check:
         return fail(name, f"{directory}: {error.strerror}", f"choose another with --{name}")
     kind = filesystem(place)
     if lasting and kind == "overlay":
-        return fail(
-            name, f"{directory} is on overlayfs, which carries no overlay", "put it on a disk or a volume"
-        )
+        return fail(name, f"{directory} is on overlayfs, which carries no overlay", "put it on a disk or a volume")
     if lasting and kind in ("tmpfs", "ramfs"):
         return fail(name, f"{directory} is in memory ({kind}) and ends with the boot", "put it on a disk")
     facts = os.statvfs(place)
     if facts.f_flag & os.ST_RDONLY or not os.access(place, os.W_OK):
-        return fail(
-            name, f"{directory} cannot be written", f"make it writable or choose another with --{name}"
-        )
+        return fail(name, f"{directory} cannot be written", f"make it writable or choose another with --{name}")
     free, inodes = facts.f_bavail * facts.f_frsize, facts.f_favail
     told = f"{directory} ({kind}): {_human(free)} free"
     endless = facts.f_files == 0  # btrfs and others count no inodes
@@ -116,17 +108,11 @@ def filesystem(path: Path) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     real = os.path.realpath(path)
     best, kind = "", "unknown"
-    for line in (
-        Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    ):
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
         number, point = left.split()[2], left.split()[4].encode().decode("unicode_escape")
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if (
-            inside
-            and len(point) >= len(best)
-            and (number == wanted or kind == "unknown" or len(point) > len(best))
-        ):
+        if inside and len(point) >= len(best) and (number == wanted or kind == "unknown" or len(point) > len(best)):
             best, kind = point, right.split()[0]
     return kind
 
@@ -155,9 +141,7 @@ def api(configuration: Configuration) -> Iterator[Check]:
         version = asyncio.run(asyncio.wait_for(client.server_version(configuration), ANSWER))
     except (OarlockError, OSError, TimeoutError) as error:
         reason = str(error) or f"no answer in {ANSWER:g} s"
-        yield warn(
-            "kubernetes", f"{place}: {reason}", "containers go on without it; check address and credentials"
-        )
+        yield warn("kubernetes", f"{place}: {reason}", "containers go on without it; check address and credentials")
         return
     yield ok("kubernetes", f"{place}: {version}")
 

@@ -163,9 +163,7 @@ class Configuration:
     cgroup_parent: str = _option(
         "/oarlock", "The cgroup under which all containers live.", values.cgroup, "Runtime", "PATH"
     )
-    max_parallel_creates: int = _option(
-        8, "Containers being created at one time.", values.positive, "Runtime", "COUNT"
-    )
+    max_parallel_creates: int = _option(8, "Containers being created at one time.", values.positive, "Runtime", "COUNT")
     create_timeout: float = _option(
         240.0, "How long conmon and the runtime may take to create.", values.duration, "Runtime", "DURATION"
     )
@@ -207,9 +205,7 @@ class Configuration:
         "Policy",
         "",
     )
-    allow_host_network: bool = _option(
-        True, "Accept containers in the host's network.", values.boolean, "Policy", ""
-    )
+    allow_host_network: bool = _option(True, "Accept containers in the host's network.", values.boolean, "Policy", "")
     allowed_rootfs: tuple[Path, ...] = _option(
         (),
         "Directories that rootfs.path must lie in (default: any that is not part of the host's own system).",
@@ -309,8 +305,7 @@ class Configuration:
 def options() -> tuple[Option, ...]:
     """The table of options, in the order in which they are documented."""
     return tuple(
-        Option(name=each.name, default=each.default, **each.metadata)
-        for each in dataclasses.fields(Configuration)
+        Option(name=each.name, default=each.default, **each.metadata) for each in dataclasses.fields(Configuration)
     )
 
 

@@ -24,9 +24,7 @@ def read(path: Path, options: Iterable[Option]) -> Mapping[str, Any]:
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
-        raise ConfigurationError(
-            f"configuration file {path}: {error.strerror}; name another with --config"
-        ) from None
+        raise ConfigurationError(f"configuration file {path}: {error.strerror}; name another with --config") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"configuration file {path} is not UTF-8 text") from None
     except yaml.YAMLError as error:

@@ -191,7 +191,11 @@ def _taken(configuration: Configuration) -> Iterator[None]:
         except BlockingIOError:
             raise AlreadyRunning(_holder(configuration, lock)) from None
         _prepare(configuration)
-        told = {"pid": os.getpid(), "nodeName": configuration.node_name, "stateDir": str(configuration.state_dir)}
+        told = {
+            "pid": os.getpid(),
+            "nodeName": configuration.node_name,
+            "stateDir": str(configuration.state_dir),
+        }
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps(told).encode(), 0)
         yield
@@ -228,7 +232,9 @@ def _prepare(configuration: Configuration) -> None:
         if not mount.is_mounted(configuration.bundles_dir):
             mount.mount_private(configuration.bundles_dir)
     except OSError as error:
-        raise ConfigurationError(f"--run-dir {configuration.run_dir}: cannot mount there: {error}; run as root") from error
+        raise ConfigurationError(
+            f"--run-dir {configuration.run_dir}: cannot mount there: {error}; run as root"
+        ) from error
 
 
 def _check_node(path: Path, name: str) -> None:

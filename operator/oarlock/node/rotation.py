@@ -35,7 +35,9 @@ class LogKeeper:
     def __enter__(self) -> LogKeeper:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._inotify.close()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,10 +19,16 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
         )
     if not policy.allow_privileged:
         if security.seccompProfile.type == "Unconfined":
-            return "spec.securityContext.seccompProfile.type: Unconfined is not allowed on this node; use RuntimeDefault, or start the operator with --allow-privileged"
+            return (
+                "spec.securityContext.seccompProfile.type: Unconfined is not allowed on this node; "
+                "use RuntimeDefault, or start the operator with --allow-privileged"
+            )
         risky = sorted({name.removeprefix("CAP_") for name in security.capabilities.add} - _HARMLESS)
         if risky:
-            return f"spec.securityContext.capabilities.add: {', '.join(risky)} is not allowed on this node; drop it, or start the operator with --allow-privileged"
+            return (
+                f"spec.securityContext.capabilities.add: {', '.join(risky)} is not allowed on this node; "
+                "drop it, or start the operator with --allow-privileged"
+            )
     host_network = spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host")
     if host_network and not policy.allow_host_network:
         return "spec.hostNetwork: not allowed on this node; start the operator with --allow-host-network"
@@ -30,6 +36,9 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
 
 
 _HARMLESS = frozenset(
-    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT AUDIT_WRITE MKNOD".split()
+    (
+        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID"),
+        *("SETPCAP", "SETUID", "SYS_CHROOT", "AUDIT_WRITE", "MKNOD"),
+    )
 )
 """Pod Security's baseline: what a container may add without being able to leave."""

@@ -101,7 +101,10 @@ class Attempt:
         init = adopt(current.pid, current.pidStart)
         if init is None:
             return False
-        if current.stage != "started" and await self._node.runtime.state(self._container) not in ("running", "paused"):
+        if current.stage != "started" and await self._node.runtime.state(self._container) not in (
+            "running",
+            "paused",
+        ):
             init.close()
             return False
         current.stage = "started"

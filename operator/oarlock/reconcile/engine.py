@@ -12,10 +12,10 @@ from oarlock.api.accepted import Accepted
 from oarlock.api.identity import Key
 from oarlock.api.spec import State
 from oarlock.linux import clock
+from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.keeper import Keeper
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record
-from oarlock.reconcile.attempt import Attempt
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,12 @@ class Engine:
 
     def _invalid(self, generation: int, problem: str) -> dict[str, object]:
         now = clock.rfc3339(clock.wall())
-        words = {"reason": "InvalidSpec", "message": problem, "lastTransitionTime": now, "observedGeneration": generation}
+        words = {
+            "reason": "InvalidSpec",
+            "message": problem,
+            "lastTransitionTime": now,
+            "observedGeneration": generation,
+        }
         values = {"Ready": "False", "Reconciling": "False", "Stalled": "True", "ContainerReady": "False"}
         return {
             "observedGeneration": generation,
@@ -184,5 +189,3 @@ class Engine:
             "started": False,
             "conditions": [{"type": kind, "status": value, **words} for kind, value in values.items()],
         }
-
-

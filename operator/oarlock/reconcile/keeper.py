@@ -17,7 +17,7 @@ from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.changes import replaced_fields
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
-from oarlock.errors import BundleError, CommandNotRunnable, NodeFull, ObjectGone, OarlockError, StartFailed
+from oarlock.errors import BundleError, CommandNotRunnable, NodeFull, OarlockError, ObjectGone, StartFailed
 from oarlock.linux import clock
 from oarlock.reconcile import decide as steps
 from oarlock.reconcile.admission import refusal
@@ -58,7 +58,11 @@ class Keeper:
         told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), obj.origin)
         if told != (record.generation, record.spec, record.deleted, record.annotations, record.origin):
             record.generation, record.spec, record.deleted = obj.generation, dict(obj.given), obj.deleted
-            record.annotations, record.labels, record.origin = dict(obj.annotations), dict(obj.labels), obj.origin
+            record.annotations, record.labels, record.origin = (
+                dict(obj.annotations),
+                dict(obj.labels),
+                obj.origin,
+            )
             self._spec = obj.spec
             record.problem, record.failures = None, 0
             if record.last is None or record.last.cause != "exited":
@@ -325,7 +329,10 @@ class Keeper:
         cause = current.stopCause
         reason, message = exit_sentence(code, number, oom, cause)
         if wait_status is None and exit_code is None:
-            reason, message = "ContainerStatusUnknown", "it ended while nobody looked; its exit code is not known"
+            reason, message = (
+                "ContainerStatusUnknown",
+                "it ended while nobody looked; its exit code is not known",
+            )
         now = clock.boot_seconds()
         self._append(
             Exit(
@@ -354,7 +361,8 @@ class Keeper:
     async def _refused_by_runtime(self, message: str, code: int) -> None:
         """The runtime refused the command: an attempt that ended the moment it was made (`oci.go: SetStartFailed`)."""
         record, current, attempt = self.record, self.record.current, self._attempt
-        assert current is not None and attempt is not None
+        assert current is not None
+        assert attempt is not None
         now = clock.rfc3339(clock.wall())
         self._append(
             Exit(
@@ -425,9 +433,7 @@ class Keeper:
     def save(self, *, durable: bool = False) -> None:
         """Bring status, record and source up to date; nothing is written when nothing changed."""
         record = self.record
-        status = status_of(
-            record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=self._waiting
-        )
+        status = status_of(record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=self._waiting)
         changed = status != record.status
         record.status = status
         data = record.model_dump_json(exclude_none=True)

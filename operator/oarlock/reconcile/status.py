@@ -47,7 +47,12 @@ def status_of(record: Record, *, state: str, now: str, waiting: tuple[str, str] 
     if running and current is not None:
         status |= {"pid": current.pid, "monitorPID": current.monitorPID}
     elif last is not None:
-        status |= {"exitCode": last.exitCode, "signal": last.signal, "oomKilled": last.oomKilled, "finishedAt": last.finishedAt}
+        status |= {
+            "exitCode": last.exitCode,
+            "signal": last.signal,
+            "oomKilled": last.oomKilled,
+            "finishedAt": last.finishedAt,
+        }
     status["conditions"] = _conditions(record, state, phase, reason, message, now)
     return {name: value for name, value in status.items() if value is not None}
 
@@ -60,7 +65,11 @@ def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple
     current, last = record.current, record.last
     if current is not None and current.stage == "started":
         if current.stopCause is not None:
-            return "Stopping", current.stopCause, f"waiting for the process to end, grace period {current.stopGrace or 0:g} s"
+            return (
+                "Stopping",
+                current.stopCause,
+                f"waiting for the process to end, grace period {current.stopGrace or 0:g} s",
+            )
         if current.paused:
             return "Paused", "Paused", "every process is frozen"
         return "Running", "Running", f"pid {current.pid} runs"
@@ -73,7 +82,11 @@ def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple
     if waiting is not None and waiting[0] != "CrashLoopBackOff":
         return "Pending", *waiting
     if state == "Stopped":
-        return "Stopped", last.reason if last else "Stopped", last.message if last else "stopped, as spec.state says"
+        return (
+            "Stopped",
+            last.reason if last else "Stopped",
+            last.message if last else "stopped, as spec.state says",
+        )
     if waiting is not None:
         return "BackOff", *waiting
     if last is None:
@@ -153,7 +166,11 @@ def exit_facts(wait_status: int | None, exit_code: int | None) -> tuple[int, int
 
 def exit_sentence(code: int, number: int | None, oom_killed: bool, cause: str | None) -> tuple[str, str]:
     """Reason and message of an exit."""
-    how = f"ended by signal {signal.Signals(number).name}" if number in set(signal.Signals) else f"ended with exit code {code}"
+    how = (
+        f"ended by signal {signal.Signals(number).name}"
+        if number in set(signal.Signals)
+        else f"ended with exit code {code}"
+    )
     why = f", because it was {cause.lower()}" if cause else ""
     if oom_killed and code != 0:
         victim = "init" if number == signal.SIGKILL else "a child process"

@@ -23,7 +23,7 @@ async def run(arguments: Sequence[str | Path], *, timeout: float) -> str:
         RuntimeTimeout: it did not end within `timeout` seconds and was killed.
     """
     process = await asyncio.create_subprocess_exec(
-        *map(os.fspath, arguments),
+        *[os.fspath(argument) for argument in arguments],
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -163,5 +163,3 @@ class Runtime:
 def adopt(pid: int | None, start: int | None) -> Process | None:
     """The recorded process, if it is still that one."""
     return hold(pid, start) if pid is not None and start is not None else None
-
-

@@ -1,4 +1,4 @@
-"""A node as the command sees it: record files, logs and a lock, written by hand as the operator writes them."""
+"""A node as the command sees it: record files, logs and a lock, written by hand as the operator does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Node:
         current: dict[str, Any] | None = None,
         **more: Any,
     ) -> str:
-        """Write one record atomically; by default of a container that runs as this very process. Returns the uid."""
+        """Write one record atomically; by default of a container that runs as this process. Returns the uid."""
         uid = uid or f"{namespace}-{name}"
         pid = os.getpid() if pid is None else pid
         attempt = more.get("attempt", 1)
@@ -138,7 +138,7 @@ class Node:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("OARLOCK_", "KUBE"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("OARLOCK_", "KUBE", "PYTHON"))}
         return kept | {
             "PYTHONPATH": str(ROOT / "operator"),
             "OARLOCK_STATE_DIR": str(self.state),
@@ -148,9 +148,7 @@ class Node:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "oarlock", *arguments]
 
-    def oarlock(
-        self, *arguments: str, input: bytes = b"", code: int | None = 0
-    ) -> subprocess.CompletedProcess[str]:
+    def oarlock(self, *arguments: str, input: bytes = b"", code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run the command to its end; `code` is what it must exit with (None: anything)."""
         done = subprocess.run(
             self.command(*arguments), env=self.environment, input=input, capture_output=True, timeout=DEADLINE

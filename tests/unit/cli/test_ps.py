@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
+
 from tests.unit.cli.conftest import Node, start_time
 
 
@@ -17,7 +18,7 @@ def test_a_container_is_a_row(node: Node) -> None:
     with node.operator():
         done = node.oarlock("ps")
     heading, job, web = done.stdout.splitlines()
-    assert heading.split() == "NAMESPACE NAME STATE PHASE PID EXIT OOM RESTARTS AGE".split()
+    assert heading.split() == ["NAMESPACE", "NAME", "STATE", "PHASE", "PID", "EXIT", "OOM", "RESTARTS", "AGE"]
     assert job.split()[:8] == ["batch", "job", "Running", "Failed", "-", "3", "no", "0"]
     assert web.split()[:8] == ["default", "web", "Running", "Running", str(os.getpid()), "-", "-", "0"]
     assert done.stderr == ""

@@ -168,10 +168,10 @@ class ApiServer:
                 return True
             try:
                 fresh = await self.place.load()
+                before, after = await used.authorization(), await fresh.authorization()
             except SourceUnavailable as error:
-                log.warning("%s; going on with what was read before", error)
+                log.debug("%s; going on with what was read before", error)
                 return False
-            before, after = await used.authorization(), await fresh.authorization()
             if not fresh.same_connection(used):
                 await self.close()
             elif before == after:

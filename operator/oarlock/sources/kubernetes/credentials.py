@@ -88,8 +88,15 @@ class Access:
         return str(self.configuration.host).rstrip("/")
 
     async def authorization(self) -> dict[str, str]:
-        """The header of a request now; a service account's token is read again each minute."""
-        token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        """The header of a request now; a service account's token is read again each minute.
+
+        Raises:
+            SourceUnavailable: the token cannot be read.
+        """
+        try:
+            token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        except (ConfigException, OSError) as error:
+            raise SourceUnavailable(f"the token cannot be read: {_without_secrets(error)}") from None
         return {"Authorization": token.strip()} if token else {}
 
     def same_connection(self, other: Access) -> bool:

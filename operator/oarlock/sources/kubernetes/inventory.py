@@ -122,7 +122,11 @@ class Inventory:
         try:
             spec = validate(obj, where=str(key), node_name=None)
         except InvalidSpec as error:
-            self._sink.refused(key, generation, f"{error.field}: {error.problem}")
+            if "deletionTimestamp" in meta:
+                # There is no spec to tell it with, and it must not keep the object from going.
+                self._sink.gone(key)
+            else:
+                self._sink.refused(key, generation, f"{error.field}: {error.problem}")
             return
         self._sink.applied(
             Accepted(

@@ -83,8 +83,8 @@ class KubernetesSource:
 
     # ------------------------------------------------------------ Reporter
     def report(self, key: Key, status: Mapping[str, Any]) -> None:
-        """The object's status now; the mapping must not be changed afterwards."""
-        if not self._inventory.is_gone(key):
+        """The object's status now; the mapping must not be changed afterwards, and an empty one says nothing."""
+        if status and not self._inventory.is_gone(key):
             self._statuses.report(key, status)
 
     async def hold(self, key: Key) -> None:

@@ -139,9 +139,7 @@ class Statuses:
         assert obj.latest is not None
         sent, patch = obj.wanted, patches.status(obj.key.uid, without_nulls(obj.latest))
         try:
-            answer = await self._api.request(
-                "PATCH", path_of(obj.key) + "/status", body=patch, content_type=JSON_PATCH
-            )
+            answer = await self._api.request("PATCH", path_of(obj.key) + "/status", body=patch, content_type=JSON_PATCH)
         except SourceUnavailable:
             return False
         if answer.away:

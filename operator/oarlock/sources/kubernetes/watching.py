@@ -42,7 +42,7 @@ class Watching:
     `on_event(type, object)` and `on_listed()` are called in the loop that `run` runs in.
 
     Attributes:
-        open: set once the watch is.
+        open: set when the watch was opened, until kopf lists again.
     """
 
     def __init__(
@@ -87,6 +87,10 @@ class Watching:
         with contextlib.suppress(RuntimeError):
             self._engine.call_soon_threadsafe(call, *arguments)
 
+    def _lists(self) -> None:
+        self.open.clear()
+        self._on_listed()
+
     # ------------------------------------------------------------ all below runs in kopf's thread
     def _thread(self) -> None:
         _quieten()
@@ -112,12 +116,22 @@ class Watching:
         kopf.on.login(registry=registry)(self._login)
         kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._event)
         try:
-            await kopf.operator(
+            ours = asyncio.all_tasks()
+            tasks = await kopf.spawn_tasks(
                 registry=registry, settings=self._settings(), clusterwide=True, stop_flag=self._stop
             )
+            for task in tasks:
+                # kopf waits 5 s for the task that waits for this flag, whatever it ends for.
+                task.add_done_callback(self._raise_stop)
+            await kopf.run_tasks(tasks, ignored=ours)
         finally:
             for session in self._sessions:
                 await session.close()
+            await asyncio.sleep(0)  # the loop's turn in which the closed connections end
+
+    def _raise_stop(self, _: object) -> None:
+        assert self._stop is not None
+        self._stop.set()
 
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
@@ -169,7 +183,7 @@ class Watching:
         self, _session: aiohttp.ClientSession, _context: SimpleNamespace, end: aiohttp.TraceRequestEndParams
     ) -> None:
         if end.url.path.endswith(COLLECTION) and end.response.status == 200:
-            self._tell(self.open.set if "watch" in end.url.query else self._on_listed)
+            self._tell(self.open.set if "watch" in end.url.query else self._lists)
 
 
 class _NoProgress(kopf.ProgressStorage):

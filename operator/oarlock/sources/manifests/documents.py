@@ -23,6 +23,8 @@ KIND = "ContainerSpec"
 LISTS = ("List", "ContainerSpecList")
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAB = re.compile(r" *\t")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LAST_STEP = re.compile(r"(?:\.[^.\[\]]*|\[[^\[\]]*\]|^[^.\[\]]+)$")
 _ITEM = re.compile(r"items\[(\d+)\]\.?(.*)", re.DOTALL)
 
@@ -139,10 +141,8 @@ def _told(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[str, str]:
     if error.context and error.problem:
         said += f" ({error.context}"
         said += f", begun on line {error.context_mark.line + 1})" if error.context_mark is not None else ")"
-    if mark is not None and text.split("\n")[mark.line : mark.line + 1][0:1] != []:
-        line = text.split("\n")[mark.line]
-        if "\t" in line[: len(line) - len(line.lstrip())]:
-            said += "; a tab cannot indent, use spaces"
+    if mark is not None and any(map(_TAB.match, text.split("\n")[mark.line : mark.line + 1])):
+        said += "; a tab cannot indent, use spaces"
     return where, said
 
 
@@ -167,6 +167,8 @@ def _json(text: str, name: str) -> Iterator[Document]:
         raise _Unreadable(f"{name}:{error.lineno}", f"not JSON: {error.msg} (column {error.colno})") from None
     except ValueError as error:  # NaN, Infinity, thousands of digits
         raise _Unreadable(name, f"not JSON: {error}") from None
+    if "\\u" in text and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise _Unreadable(name, "not JSON: half of a surrogate pair (\\ud800 to \\udfff) is no text")
     walk = Walk()
     try:
         # A valid JSON text has tabs between its tokens only, where YAML wants spaces.

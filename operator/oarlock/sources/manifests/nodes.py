@@ -19,6 +19,7 @@ DEPTH = 64
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_FIRST_STEP = re.compile(r"[^.\[]+|\[[^\]]*\]")
 _numbers = yaml.constructor.SafeConstructor()
 
 
@@ -55,11 +56,10 @@ class Walk:
         """
         self._left -= 1
         if self._left < 0:
-            raise Refused(line_of(node), path, f"more than {VALUES:,} values, aliases counted each time")
+            raise self._refused(node, path, f"more than {VALUES:,} values, aliases counted each time")
         if depth > DEPTH:
-            raise Refused(
-                line_of(node), path, f"deeper than {DEPTH} levels, or an alias that contains itself"
-            )
+            told = f"deeper than {DEPTH} levels, or an alias that contains itself"
+            raise self._refused(node, path, told)
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -106,7 +106,9 @@ class Walk:
         return values
 
     def _scalar(self, node: yaml.Node, path: str) -> Any:
-        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not isinstance(node, yaml.ScalarNode):
+            return self._tagged(node, path)
+        text: str = node.value
         match node.tag.removeprefix(_TAG):
             case "str" | "timestamp" | "value":
                 return text
@@ -118,31 +120,35 @@ class Walk:
                 return text
             case "int" | "float" as kind:
                 return self._number(node, path, kind)
+        return self._tagged(node, path)
+
+    def _tagged(self, node: yaml.Node, path: str) -> None:
         tag = node.tag.replace(_TAG, "!!")
         self._fault(node, path, f"the tag `{tag}` has no meaning in a manifest; give a plain value")
-        return None
 
-    def _number(self, node: yaml.Node, path: str, kind: str) -> int | float | None:
-        read = _numbers.construct_yaml_int if kind == "int" else _numbers.construct_yaml_float
+    def _number(self, node: yaml.ScalarNode, path: str, kind: str) -> int | float | None:
+        read: Any = _numbers.construct_yaml_int if kind == "int" else _numbers.construct_yaml_float
         try:
             number: int | float = read(node)
         except (ValueError, IndexError):  # an explicit tag on something else, or thousands of digits
             self._fault(node, path, "not a number that can be read")
             return None
         if not math.isfinite(number):
-            self._fault(
-                node, path, f"`{node.value}` is not a number that JSON has; quote it if text is meant"
-            )
+            self._fault(node, path, f"`{node.value}` is not a number that JSON has; quote it if text is meant")
             return None
         return number
 
     def _key_fault(self, node: yaml.Node, path: str) -> None:
         if isinstance(node, yaml.ScalarNode):
-            self._fault(
-                node, path, f'the key `{node.value[:80]}` is not a string; quote it: "{node.value[:80]}"'
-            )
+            self._fault(node, path, f'the key `{node.value[:80]}` is not a string; quote it: "{node.value[:80]}"')
         else:
             self._fault(node, path, "a key must be a string, not a list or a mapping")
+
+    def _refused(self, node: yaml.Node, path: str, problem: str) -> Refused:
+        """Told of the top-level field: where the limit was met deep inside helps nobody."""
+        top = _FIRST_STEP.match(path)
+        field = top[0] if top is not None else ""
+        return Refused(self.lines.get(field, line_of(node)), field, problem)
 
     def _fault(self, node: yaml.Node, field: str, problem: str) -> None:
         self.faults.append((line_of(node), field, problem))

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from oarlock.linux.files import write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ class Problem:
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.field, self.problem) if part)
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """File and line (0: the file as a whole); sorts problems as one reads."""
+        name, _, line = self.where.rpartition(":")
+        return (name, int(line)) if name and line.isdecimal() else (self.where, 0)
+
 
 class ProblemList:
     """The present problems: logs what is new and what is over, and writes the file when it changed.
@@ -43,54 +49,34 @@ class ProblemList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: tuple[Problem, ...] = ()
-        self._written = _content(path)
-
-    def __iter__(self) -> Iterable[Problem]:
-        return iter(self._known)
+        self._present: tuple[Problem, ...] = ()
+        try:
+            self._written: bytes | None = path.read_bytes()
+        except OSError:
+            self._written = None
 
     def replace(self, problems: Iterable[Problem]) -> None:
         """These are the problems now."""
         present = tuple(dict.fromkeys(problems))
+        before = self._present
         for problem in present:
-            if problem not in self._known:
+            if problem not in before:
                 logger.error("%s", problem)
-        for where in dict.fromkeys(_file(problem) for problem in self._known if problem not in present):
-            if where not in {_file(problem) for problem in present}:
-                logger.info("%s: no problem any more", where)
-        self._known = present
+        broken = {problem.place[0] for problem in present}
+        for name in dict.fromkeys(problem.place[0] for problem in before):
+            if name not in broken:
+                logger.info("%s: nothing is wrong any more", name)
+        self._present = present
         self._write()
 
     def _write(self) -> None:
-        """Bring the file up to date. A full disk is no reason to stop: it is tried again at the next change."""
-        content = json.dumps([asdict(problem) for problem in self._known], indent=1).encode() + b"\n"
+        """Bring the file up to date. A full disk stops nothing: it is tried again at the next change."""
+        content = json.dumps([asdict(problem) for problem in self._present], indent=1).encode() + b"\n"
         if content == self._written:
             return
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            with contextlib.ExitStack() as undo:
-                undo.callback(temporary.unlink, missing_ok=True)
-                with open(temporary, "wb", opener=_private) as file:
-                    file.write(content)
-                temporary.rename(self._path)
+            write_atomic(self._path, content, durable=False)
         except OSError as error:
-            logger.warning("%s cannot be written: %s", self._path, error.strerror or error)
+            logger.warning("%s cannot be written: %s", self._path, error.strerror)
         else:
             self._written = content
-
-
-def _file(problem: Problem) -> str:
-    """The file that a problem is in: its `where` without the line."""
-    name, _, line = problem.where.rpartition(":")
-    return name if name and line.isdigit() else problem.where
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

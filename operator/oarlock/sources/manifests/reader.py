@@ -5,15 +5,19 @@ Nothing but regular files is ever opened: a FIFO would block for ever, and openi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import stat
 from pathlib import Path
 
+from oarlock.linux.clock import wall
 from oarlock.sources.manifests.documents import LIMIT, Content, parse
 from oarlock.sources.manifests.problems import Problem
 
+YOUNG = 10.0
+"""Seconds since its last change after which a file is no longer taken to be half written."""
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -39,7 +43,7 @@ def read_file(path: str | os.PathLike[str]) -> Content:
     """
     name = shown(os.path.basename(path))
     data = read_bytes(path)
-    return Content(problems=(data,)) if isinstance(data, Problem) else parse(data, name)
+    return Content(problems=(data,)) if isinstance(data, Problem) else parse(data or b"", name)
 
 
 def read_bytes(path: str | os.PathLike[str], *, complete: bool = True) -> bytes | Problem | None:
@@ -50,11 +54,14 @@ def read_bytes(path: str | os.PathLike[str], *, complete: bool = True) -> bytes 
             returned when somebody is.
 
     Raises:
-        FileNotFoundError: there is no such file (a symbolic link that leads nowhere is a problem instead).
+        FileNotFoundError: there is no such file, or it is a directory (a link that leads nowhere is a
+            problem instead).
     """
     name = shown(os.path.basename(path))
     try:
         return _content(Path(path), complete)
+    except IsADirectoryError:
+        raise FileNotFoundError(errno.ENOENT, "a directory is no manifest", os.fspath(path)) from None
     except FileNotFoundError:
         if not os.path.islink(path):
             raise
@@ -76,10 +83,12 @@ def _content(path: Path, complete: bool) -> bytes:
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         mode = os.fstat(place).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise _Irregular(_what(mode))
         with open(f"/proc/self/fd/{place}", "rb", buffering=0) as file:  # the very file just looked at
-            if not complete and _has_writers(file.fileno()):
+            if not complete and _is_young(file.fileno()) and _has_writers(file.fileno()):
                 raise BeingWritten
             parts, left = [], LIMIT + 1
             while left > 0 and (part := file.read(left)):
@@ -88,6 +97,11 @@ def _content(path: Path, complete: bool) -> bytes:
             return b"".join(parts)
     finally:
         os.close(place)
+
+
+def _is_young(fd: int) -> bool:
+    """Whether the file changed lately; an older one is complete, whoever still has it open."""
+    return abs(wall().timestamp() - os.fstat(fd).st_mtime) < YOUNG
 
 
 def _has_writers(fd: int) -> bool:
@@ -106,7 +120,6 @@ def _has_writers(fd: int) -> bool:
 
 def _what(mode: int) -> str:
     kinds = {
-        stat.S_IFDIR: "a directory",
         stat.S_IFIFO: "a FIFO",
         stat.S_IFSOCK: "a socket",
         stat.S_IFCHR: "a character device",

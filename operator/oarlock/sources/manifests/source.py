@@ -1,59 +1,42 @@
-"""The manifest directory as a source: a file's documents are objects, and a file removed is its objects removed.
+"""The manifest directory as a source: documents are objects; a file removed is its objects removed.
 
-One rule holds for everything unreadable: the last good version goes on. A broken file, a broken document or a
-directory that is not there never stops a container; only a file that is gone does.
+Files are read as soon as their writer has closed them or renamed them into place. A file that vanishes is
+given a moment to come back, since editors, git and configuration tools change a file by removing it first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from oarlock.api.accepted import Accepted
-from oarlock.api.containerspec import given_spec, problems, validate
-from oarlock.api.identity import MANIFESTS, Key, manifest_uid
-from oarlock.linux.clock import rfc3339, wall
-from oarlock.linux.inotify import Event, Inotify, Mask
+from oarlock.api.identity import MANIFESTS, Key
+from oarlock.linux.inotify import Event, Inotify
 from oarlock.reconcile.ports import Sink
-from oarlock.sources.manifests.documents import Content, Document
+from oarlock.sources.manifests.catalog import Catalog, Recorded
+from oarlock.sources.manifests.claims import UNREAD, Reading, judge
+from oarlock.sources.manifests.documents import parse
 from oarlock.sources.manifests.problems import Problem, ProblemList
-from oarlock.sources.manifests.reader import is_manifest, read_file
+from oarlock.sources.manifests.reader import is_manifest, read_bytes, shown
+from oarlock.sources.manifests.watching import Changes, DirectoryWatch
 
 logger = logging.getLogger(__name__)
 
-_CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF
-_LINKS = Mask.CREATE
-
-
-class Recorded(Protocol):
-    """What the engine remembers of an object of this source."""
-
-    origin: str | None
-    generation: int
-    spec: dict[str, Any]
-    created: str
-    annotations: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """An object as its document has it now; `problem` when that cannot be used."""
-
-    key: Key
-    document: Document
-    origin: str
+MOMENT = 0.2
+"""Seconds after which a file that vanished is gone."""
+_LONG = 64 * 1024
+"""Bytes from which on a file is parsed in a thread: YAML takes some 2 µs a byte."""
 
 
 class ManifestSource:
     """Feeds a `Sink` from a directory of `.yaml`, `.yml` and `.json` files, and is the `Reporter` for them.
 
     Args:
-        directory: may be absent; it is then waited for.
+        directory: may be absent; it is then waited for. Relative to the working directory of now.
         problems_file: where the present problems are kept for the command.
         known: what the engine has records of, by key.
     """
@@ -67,153 +50,154 @@ class ManifestSource:
         *,
         known: Callable[[], Mapping[Key, Recorded]],
     ) -> None:
-        self._directory, self._node, self._sink, self._known = directory, node_name, sink, known
+        self._directory, self._node, self._sink, self._known = directory.absolute(), node_name, sink, known
         self._problems = ProblemList(problems_file)
-        self._files: dict[str, tuple[tuple[int, int, int], Content]] = {}
-        self._told: set[Key] = set()
+        self._digests: dict[str, bytes] = {}
+        self._missing: dict[str, asyncio.TimerHandle] = {}
+        self._happened: asyncio.Queue[list[Event] | str] = asyncio.Queue()
+
+    # The Reporter.
 
     def report(self, key: Key, status: Mapping[str, Any]) -> None:
-        """The status of a manifest's object stands in its record."""
+        """Nothing to do: a manifest object's status stands in its record."""
 
     async def hold(self, key: Key) -> None:
-        """A file cannot be held."""
+        """Nothing to do: a file cannot be held."""
 
     async def release(self, key: Key) -> None:
-        """A file need not be released."""
+        """Nothing to do: a file was never held."""
+
+    # The source.
 
     async def run(self) -> None:
-        """Follow the directory until cancelled."""
+        """Follow the directory until cancelled.
+
+        Raises:
+            ConfigurationError: inotify's limits are reached; the message says which one to raise.
+        """
         with Inotify() as inotify:
-            changed = asyncio.Event()
-            events: list[Event] = []
-
-            def happened(batch: list[Event]) -> None:
-                events.extend(batch)
-                changed.set()
-
-            inotify.attach(asyncio.get_running_loop(), happened)
+            self._watch = DirectoryWatch(inotify, self._directory)
+            self._catalog = Catalog(self._directory, self._node, self._sink, self._known)
+            inotify.attach(asyncio.get_running_loop(), self._happened.put_nowait)
+            await self._begin()
             while True:
-                changed.clear()
-                watched = self._watch(inotify)
-                self._scan(present=watched)
-                await changed.wait()
-                await self._quiet(events)
+                events: list[Event] = []
+                ended: list[str] = []
+                batch: list[Event] | str | None = await self._happened.get()
+                while batch is not None:
+                    ended.append(batch) if isinstance(batch, str) else events.extend(batch)
+                    batch = None if self._happened.empty() else self._happened.get_nowait()
+                await self._follow(self._watch.interpret(events), ended)
 
-    async def _quiet(self, events: list[Event]) -> None:
-        """Let both halves of a rename arrive together: one turn of the loop."""
-        await asyncio.sleep(0)
-        events.clear()
+    async def _begin(self) -> None:
+        """The first look. What is on record but not in the directory is gone at once."""
+        self._present = self._watch.establish()
+        if self._present:
+            await self._look_at_all()
+            self._settle()
+        else:
+            self._catalog.assume_unread()
+            self._settle()
+        self._sink.listed(MANIFESTS, self._catalog.alive)
+        state = "watching" if self._present else "waiting for"
+        logger.info("%s %s: %d objects", state, self._directory, len(self._catalog.alive))
 
-    def _watch(self, inotify: Inotify) -> bool:
-        """Watch the directory, or the nearest one above it that exists; False when it does not exist."""
-        try:
-            inotify.add(self._directory, _CHANGES | _LINKS | Mask.ONLYDIR)
-            return True
-        except (FileNotFoundError, NotADirectoryError):
-            for parent in self._directory.parents:
-                if parent.is_dir():
-                    inotify.add(parent, Mask.CREATE | Mask.MOVED_TO | Mask.ONLYDIR)
-                    break
-            return self._directory.is_dir()
+    async def _follow(self, changes: Changes, ended: Iterable[str]) -> None:
+        """Bring the catalog up to date with what happened.
 
-    def _scan(self, *, present: bool) -> None:
-        """Read what changed, tell the sink of every object, then which there are in all."""
-        if not present:
-            self._problems.replace([Problem(str(self._directory), "", "the directory does not exist; containers go on")])
+        Args:
+            ended: files whose moment to come back is over.
+        """
+        if changes.moved:
+            self._present = self._watch.establish()
+        if self._present and (changes.moved or changes.everything):
+            await self._look_at_all()
+        elif changes == Changes() and not ended:
             return
-        known = self._known()
-        found: list[Problem] = []
-        names: dict[tuple[str, str], _Version] = {}
-        broken_files = set()
-        for path, content in self._read(found):
-            if content.problems:
-                broken_files.add(path.name)
-                found += content.problems
-            for document in content.documents:
-                self._take(path, document, names, found)
-        alive = {version.key for version in names.values()}
-        alive |= {key for key, record in known.items() if _file_of(record.origin) in broken_files}
-        for version in names.values():
-            self._tell(version, known.get(version.key), found)
-        self._sink.listed(MANIFESTS, alive)
-        self._problems.replace(found)
+        for name in changes.vanished | changes.appeared | changes.written:
+            await self._look(name, complete=name in changes.written)
+        for name in ended:
+            self._end(name)
+        self._settle()
 
-    def _read(self, found: list[Problem]) -> Iterator[tuple[Path, Content]]:
-        """Every manifest file in name order; unchanged ones are not read again."""
-        entries = {}
+    def _settle(self) -> None:
+        self._catalog.settle()
+        problems = self._catalog.problems()
+        if not self._present and self._catalog.alive:
+            told = "is not there, or no directory; the containers of its manifests go on until it is back"
+            problems.insert(0, Problem(str(self._directory), "", told))
+        self._problems.replace(problems)
+
+    async def _look_at_all(self) -> None:
+        """Look at each file, and at each that was there before."""
         try:
-            entries = {entry.name: entry for entry in os.scandir(self._directory) if is_manifest(entry.name)}
+            names = {name for name in os.listdir(self._directory) if is_manifest(name)}
         except OSError as error:
-            found.append(Problem(str(self._directory), "", f"cannot be read: {error.strerror}"))
-        for name in self._files.keys() - entries.keys():
-            del self._files[name]
-        for name in sorted(entries):
-            path = self._directory / name
-            try:
-                status = path.stat()
-                stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if self._files.get(name, (None,))[0] != stamp:
-                    self._files[name] = (stamp, read_file(path))
-            except FileNotFoundError:
-                self._files[name] = ((0, 0, 0), read_file(path) if path.is_symlink() else Content())
-            yield path, self._files[name][1]
-
-    def _take(
-        self, path: Path, document: Document, names: dict[tuple[str, str], _Version], found: list[Problem]
-    ) -> None:
-        """One document: its name is taken by the first that has it."""
-        where = f"{path.name}:{document.line}"
-        if document.foreign or document.problems:
-            found += document.problems or (Problem(where, "kind", "is not a ContainerSpec; move it out of here"),)
-        name = document.name
-        if name is None:
-            if not document.problems and not document.foreign:
-                found += self._all_problems(path, document)
+            logger.warning("%s cannot be listed: %s", self._directory, error.strerror)
+            self._present = False
+            self._catalog.assume_unread()
             return
-        if document.foreign:
+        for number, name in enumerate(sorted(names)):
+            await self._look(name, complete=False)
+            if number % 16 == 15:
+                await asyncio.sleep(0)  # whoever waits in this loop has a turn
+        here = {shown(name) for name in names}
+        known = {shown(name): name for name in self._digests}
+        for file in [file for file in self._catalog.files if file not in here]:
+            self._vanish(known.get(file, file))
+
+    async def _look(self, name: str, *, complete: bool) -> None:
+        """Read one file, if its content is new.
+
+        Args:
+            complete: an event said that its content is complete; else a file being written is left for
+                later: when its writer closes it there is another event.
+        """
+        path = self._directory / name
+        if path.is_symlink():
+            self._watch.follow(name)
+        else:
+            self._watch.unfollow(name)
+        try:
+            data = read_bytes(path, complete=complete)
+        except FileNotFoundError:
+            self._vanish(name)
             return
-        if name in names:
-            first = names[name].origin.rpartition("/")[2]
-            told = f"{'/'.join(name)} is already in {first}; give one of them another name"
-            found.append(Problem(where, "metadata.name", told))
-            return
-        uid = manifest_uid(self._node, *name)
-        names[name] = _Version(Key(MANIFESTS, *name, uid), document, f"{path}:{document.line}")
+        self._stay(name)
+        file = shown(name)
+        if data is None:
+            logger.debug("%s is being written", file)
+            if file not in self._catalog.files:
+                self._catalog.put(file, UNREAD)
+        elif isinstance(data, Problem):
+            self._digests.pop(name, None)
+            self._catalog.put(file, Reading(problems=(data,), opaque=True))
+        elif (digest := hashlib.blake2b(data, digest_size=16).digest()) != self._digests.get(name):
+            long = len(data) > _LONG
+            reading = await asyncio.to_thread(self._read, data, file) if long else self._read(data, file)
+            self._digests[name] = digest
+            self._catalog.put(file, reading)
 
-    def _tell(self, version: _Version, before: Recorded | None, found: list[Problem]) -> None:
-        """Hand one object to the sink; an invalid one leaves its last good version alone."""
-        document = version.document
-        wrong = list(document.problems) or self._all_problems(Path(_file_of(version.origin)), document)
-        if wrong:
-            found += [problem for problem in wrong if problem not in found]
-            if before is not None:
-                self._sink.refused(version.key, before.generation, "; ".join(map(str, wrong)))
-            return
-        mapping = document.mapping
-        metadata = mapping["metadata"]
-        given = given_spec(mapping, self._node)
-        generation = 1 if before is None else before.generation + (before.spec != given)
-        self._sink.applied(
-            Accepted(
-                key=version.key,
-                generation=generation,
-                spec=validate(mapping, where=version.origin, node_name=self._node),
-                given=given,
-                created=before.created if before is not None else rfc3339(wall()),
-                finalizer=True,
-                origin=version.origin,
-                labels=metadata.get("labels") or {},
-                annotations=metadata.get("annotations") or {},
-            )
-        )
+    def _read(self, data: bytes, file: str) -> Reading:
+        return judge(parse(data, file), file, self._node)
 
-    def _all_problems(self, path: Path, document: Document) -> list[Problem]:
-        return [
-            Problem(f"{path.name}:{document.line_of(problem.field)}", problem.field, problem.problem)
-            for problem in problems(document.mapping, where=path.name, node_name=self._node)
-        ]
+    def _vanish(self, name: str) -> None:
+        """The file is not there: so be it, if it is not back in a moment and the directory is still there."""
+        if shown(name) in self._catalog.files and name not in self._missing:
+            self._catalog.leave(shown(name))
+            loop = asyncio.get_running_loop()
+            self._missing[name] = loop.call_later(MOMENT, self._happened.put_nowait, name)
 
+    def _stay(self, name: str) -> None:
+        """The file is there, or the directory is not."""
+        if (timer := self._missing.pop(name, None)) is not None:
+            timer.cancel()
+            self._catalog.stay(shown(name))
 
-def _file_of(origin: str | None) -> str:
-    """The file's name in an origin `/dir/web.yaml:12`."""
-    return (origin or "").rpartition(":")[0].rpartition("/")[2]
+    def _end(self, name: str) -> None:
+        """The file's moment is over."""
+        if not self._present:
+            self._stay(name)
+        elif self._missing.pop(name, None) is not None:
+            self._digests.pop(name, None)
+            self._catalog.drop(shown(name))

@@ -1,0 +1,128 @@
+"""`kill -9` of the operator: never two live containers for an object, no exit lost, nothing left behind."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, census, container, eventually, live_inits, operating
+
+POINTS = (
+    "record written",
+    "conmon spawned",
+    "conmon in its cgroup",
+    "start byte sent",
+    "pid read",
+    "start called",
+    "exit seen",
+    "exit recorded",
+)
+
+
+def agree(node: Operator) -> bool:
+    """Whether everything on the node is what the records say."""
+    named = {r["current"]["containerID"] for r in node.records().values() if r.get("current")}
+    return all(found == named for found in census(node.dirs).values())
+
+
+def at_most_one_each(node: Operator) -> bool:
+    owners = [name.rpartition("-")[0] for name in live_inits(node.dirs)]
+    return len(owners) == len(set(owners))
+
+
+def test_containers_keep_their_pid_over_a_restart_of_the_operator(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000"))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        assert node.stop() == 0
+        node.start()
+        node.wait_ready(2)
+        node.kill()
+        node.start()
+        node.wait_ready(3)
+        assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == pid
+
+
+def test_an_exit_while_the_operator_is_away_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(
+            container(
+                "job",
+                busybox_rootfs,
+                "sh",
+                "-c",
+                "while [ ! -e /go ]; do sleep 0.05; done; exit 5",
+                restartPolicy="Never",
+            )
+        )
+        pid = node.wait("job", lambda s: s["phase"] == "Running")["pid"]
+        node.kill()
+        Path(f"/proc/{pid}/root/go").write_text("")
+        eventually(lambda: not live_inits(node_dirs), "the container ended")
+        node.start()
+        status = node.wait("job", lambda s: s["phase"] == "Failed")
+        assert status["exitCode"] == 5
+        eventually(lambda: agree(node), "nothing is left")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_each_point_is_repaired(node_dirs: NodeDirs, busybox_rootfs: Path, point: str) -> None:
+    job = container("job", busybox_rootfs, "sh", "-c", "sleep 0.2; exit 3", restartPolicy="Never")
+    web = container("web", busybox_rootfs, "sleep", "1000")
+    entry = (str(Path(__file__).with_name("killed_at.py")), point)
+    node = Operator(node_dirs, entry=entry)
+    try:
+        node.apply(job)
+        node.start()
+        assert node.process is not None
+        assert node.process.wait(timeout=30) == -9, node.log()
+        node = Operator(node_dirs)
+        node.start()
+        node.apply(job, web)
+        status = node.wait("job", lambda s: s["phase"] == "Failed")
+        assert status["exitCode"] == 3
+        attempts = [each["attempt"] for each in node.records()["job"]["exits"]]
+        assert attempts == sorted(set(attempts))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        assert at_most_one_each(node)
+        eventually(lambda: agree(node), f"the node agrees with the records: {census(node_dirs)}")
+    finally:
+        node.kill()
+
+
+def test_fifty_kills_at_random_moments(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """30 objects are created, changed and deleted while the operator is killed again and again."""
+    chance = random.Random(20261125)
+    node = Operator(node_dirs)
+    try:
+        for number in range(50):
+            node.start()
+            commands = (("sleep", "1000"), ("sh", "-c", "exit 3"), ("sleep", "2000"))
+            objects = []
+            for each in chance.sample(range(30), 12):
+                fields = {"restartPolicy": chance.choice(("Always", "Never")), "terminationGracePeriodSeconds": 1}
+                objects.append(container(f"c{each}", busybox_rootfs, *chance.choice(commands), **fields))
+            node.apply(*objects)
+            assert node.process is not None
+            with_luck = chance.uniform(0.4, 1.6)
+            try:
+                node.process.wait(timeout=with_luck)
+            except subprocess.TimeoutExpired:
+                node.kill()
+            else:
+                raise AssertionError(node.log()[-3000:])
+            assert at_most_one_each(node), f"round {number}: {live_inits(node_dirs)}"
+        node.start()
+        node.apply(container("last", busybox_rootfs, "sleep", "1000"))
+        node.wait("last", lambda s: s["phase"] == "Running", 60)
+        eventually(lambda: set(node.records()) == {"last"}, "only the last object is left", 60)
+        eventually(lambda: agree(node), "the node agrees with the records")
+        for record in node.records().values():
+            attempts = [each["attempt"] for each in record["exits"]]
+            assert attempts == sorted(set(attempts))
+    finally:
+        node.kill()

@@ -1,0 +1,244 @@
+"""One container's life on this node, from a manifest: real conmon, real runc."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from oarlock.api.status import Status
+from tests.node_dirs import NodeDirs
+from tests.operating import census, container, eventually, operating
+
+SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+
+
+def ended(status: dict) -> bool:
+    return status["phase"] in ("Succeeded", "Failed")
+
+
+def test_a_running_container_has_a_pid_that_is_its_own(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000"))
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        Status.model_validate(status)
+        assert Path(f"/proc/{status['pid']}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        ready = {each["type"]: each["status"] for each in status["conditions"]}
+        assert ready == {
+            "Ready": "True",
+            "Reconciling": "False",
+            "Stalled": "False",
+            "ContainerReady": "True",
+        }
+
+
+@pytest.mark.parametrize("code", [0, 3, 255])
+def test_an_exit_code_reaches_the_status(node_dirs: NodeDirs, busybox_rootfs: Path, code: int) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("job", busybox_rootfs, "sh", "-c", f"exit {code}", restartPolicy="Never"))
+        status = node.wait("job", ended)
+        assert (status["exitCode"], status["oomKilled"], status.get("pid"), status.get("signal")) == (
+            code,
+            False,
+            None,
+            None,
+        )
+        assert status["phase"] == ("Failed" if code else "Succeeded")
+        terminated = status["state"]["terminated"]
+        assert (terminated["exitCode"], terminated["reason"]) == (code, "Error" if code else "Completed")
+        assert status["restartCount"] == 0
+
+
+def test_a_signal_from_outside_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("victim", busybox_rootfs, "sleep", "1000", restartPolicy="Never"))
+        status = node.wait("victim", lambda s: s["phase"] == "Running")
+        os.kill(status["pid"], signal.SIGKILL)
+        status = node.wait("victim", ended)
+        assert (status["exitCode"], status["signal"], status["oomKilled"]) == (137, 9, False)
+
+
+@pytest.mark.parametrize(("command", "code"), [("nosuch", 127), ("/etc/passwd", 126), ("/etc", 126)])
+def test_a_command_that_cannot_run_is_told(node_dirs: NodeDirs, busybox_rootfs: Path, command: str, code: int) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("broken", busybox_rootfs, command, restartPolicy="Never"))
+        status = node.wait("broken", ended)
+        assert (status["exitCode"], status["reason"]) == (code, "ContainerCannotRun")
+        assert command in status["message"]
+
+
+def test_an_oom_kill_of_init_and_of_a_child_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    memory = {"resources": {"limits": {"memory": "16Mi"}}, "restartPolicy": "Never"}
+    with operating(node_dirs) as node:
+        node.apply(
+            container("init", busybox_rootfs, "tail", "/dev/zero", **memory),
+            container("child", busybox_rootfs, "sh", "-c", "tail /dev/zero; exit 4", **memory),
+            container("survivor", busybox_rootfs, "sh", "-c", "tail /dev/zero; exit 0", **memory),
+        )
+        init, child, survivor = (node.wait(name, ended) for name in ("init", "child", "survivor"))
+        assert (init["exitCode"], init["signal"], init["oomKilled"], init["reason"]) == (
+            137,
+            9,
+            True,
+            "OOMKilled",
+        )
+        assert (child["exitCode"], child["oomKilled"], child["reason"]) == (4, True, "OOMKilled")
+        assert (survivor["exitCode"], survivor["oomKilled"], survivor["phase"]) == (0, True, "Succeeded")
+
+
+def test_five_hundred_containers_that_run_true_all_end_with_0(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Containers that live a millisecond, 20 at a time: no 255, no −1 (a race cri-o's users met for years)."""
+    with operating(node_dirs) as node:
+        for batch in range(25):
+            names = [f"true-{batch}-{number}" for number in range(20)]
+            node.apply(*(container(name, busybox_rootfs, "true", restartPolicy="Never") for name in names))
+            told = [node.wait(name, ended)["exitCode"] for name in names]
+            assert told == [0] * 20
+
+
+def test_stopped_and_back(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        node.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
+        status = node.wait("web", lambda s: s["phase"] == "Stopped")
+        assert (status["exitCode"], status["conditions"][0]["status"]) == (7, "True")
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        assert status["lastState"]["terminated"]["exitCode"] == 7
+
+
+def test_a_changed_command_replaces_the_container_once(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        first = node.wait("web", lambda s: s["phase"] == "Running")
+        node.apply(container("web", busybox_rootfs, *SLEEPER, env=[{"name": "A", "value": "1"}]))
+        node.wait("web", lambda s: s["phase"] == "Running" and s["pid"] != first["pid"])
+        assert node.records()["web"]["attempt"] == 2
+        assert [each["cause"] for each in node.records()["web"]["exits"]] == ["replaced"]
+
+
+def test_a_changed_policy_replaces_nothing(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        first = node.wait("web", lambda s: s["phase"] == "Running")
+        node.apply(container("web", busybox_rootfs, *SLEEPER, restartPolicy="Never", terminationGracePeriodSeconds=1))
+        status = node.wait("web", lambda s: s["observedGeneration"] == 2)
+        assert status["pid"] == first["pid"]
+
+
+def test_an_ignored_term_is_killed_after_the_grace_period(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    deaf = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
+    with operating(node_dirs) as node:
+        node.apply(container("deaf", busybox_rootfs, *deaf, terminationGracePeriodSeconds=600))
+        node.wait("deaf", lambda s: s["phase"] == "Running")
+        node.apply(container("deaf", busybox_rootfs, *deaf, terminationGracePeriodSeconds=600, state="Stopped"))
+        node.wait("deaf", lambda s: s["phase"] == "Stopping")
+        node.apply(container("deaf", busybox_rootfs, *deaf, terminationGracePeriodSeconds=1, state="Stopped"))
+        status = node.wait("deaf", lambda s: s["phase"] == "Stopped")
+        assert (status["exitCode"], status["signal"]) == (137, 9)
+
+
+def test_a_paused_container_is_frozen_thawed_and_deleted(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))
+        status = node.wait("web", lambda s: s["phase"] == "Paused")
+        freezer = Path(f"/sys/fs/cgroup/freezer/oarlock/{node.records()['web']['current']['containerID']}")
+        assert (freezer / "freezer.state").read_text().strip() == "FROZEN"
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == status["pid"]
+        node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))
+        node.wait("web", lambda s: s["phase"] == "Paused")
+        (node_dirs.manifests / "objects.yaml").unlink()
+        eventually(lambda: not node.records(), "the object is gone")
+        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+
+
+def test_restarts_back_off_as_the_kubelet_does(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs, "--backoff-initial", "2s") as node:
+        node.apply(container("flaky", busybox_rootfs, "sh", "-c", "exit 3"))
+        status = node.wait("flaky", lambda s: s["phase"] == "BackOff")
+        assert (status["restartCount"], status["exitCode"], status["reason"]) == (1, 3, "CrashLoopBackOff")
+        assert "back-off 2 s, next start at 20" in status["message"]
+        assert status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        assert node.wait("flaky", lambda s: s["phase"] == "BackOff" and s["restartCount"] == 2)
+
+
+def test_a_removed_file_leaves_nothing_behind(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    before = sorted(str(path) for path in busybox_rootfs.rglob("*"))
+    with operating(node_dirs) as node:
+        write = "echo x > /etc/new; exec sleep 1000"
+        node.apply(container("web", busybox_rootfs, "sh", "-c", write, terminationGracePeriodSeconds=0))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        (node_dirs.manifests / "objects.yaml").unlink()
+        eventually(lambda: not node.records(), "the object is gone")
+        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+        assert list((node_dirs.state / "containers").iterdir()) == []
+        assert list((node_dirs.run / "exits").iterdir()) == []
+        assert not any((node_dirs.run / "sockets").iterdir())
+    assert sorted(str(path) for path in busybox_rootfs.rglob("*")) == before
+
+
+def test_a_broken_file_leaves_the_last_good_version_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000"))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", comand=["typo"]))
+        status = node.wait("web", lambda s: s["conditions"][2]["status"] == "True")
+        assert status["pid"] == pid
+        assert "spec.comand: is not a field here; did you mean command?" in status["conditions"][2]["message"]
+        (node_dirs.manifests / "objects.yaml").write_text("{")
+        eventually(lambda: "objects.yaml:2" in (node_dirs.state / "problems.json").read_text(), "the problem is told")
+        assert node.status("web")["pid"] == pid
+
+
+def test_a_second_operator_leaves_and_names_the_first(node_dirs: NodeDirs) -> None:
+    with operating(node_dirs) as node:
+        node.wait_ready()
+        second = node.command("run", check=False)
+        assert second.returncode == 1
+        assert f"pid {node.process.pid}" in second.stderr
+
+
+def test_the_log_is_rotated_without_losing_a_line(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 20000
+    write = f"i=0; while [ $i -lt {count} ]; do echo line-$i; i=$((i+1)); done; sleep 1000"
+    with operating(node_dirs) as node:
+        rotation = {"maxSize": "256Ki", "maxFiles": 20}
+        node.apply(container("chatty", busybox_rootfs, "sh", "-c", write, logRotation=rotation))
+        node.wait("chatty", lambda s: s["phase"] == "Running")
+        log = Path(node.records()["chatty"]["current"]["logPath"])
+        eventually(lambda: f"line-{count - 1}\n" in log.read_text() if log.exists() else False, "the last line")
+        assert list(log.parent.glob("*.log.1"))
+        printed = node.command("logs", "chatty").stdout.split()
+        assert printed == [f"line-{number}" for number in range(count)]
+
+
+def test_stop_start_and_restart_are_overrides_of_a_manifest(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node.command("stop", "web")
+        assert node.status("web")["phase"] == "Stopped"
+        node.command("start", "web")
+        node.command("restart", "web")
+        assert node.status("web")["pid"] != pid
+        refused = node.command("delete", "web", check=False)
+        assert refused.returncode != 0
+        assert "objects.yaml" in refused.stderr
+
+
+def test_what_the_node_does_not_allow_is_refused(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(
+            container("king", busybox_rootfs, "true", securityContext={"privileged": True}),
+            container("thief", Path("/"), "cat", "/etc/shadow"),
+        )
+        king = node.wait("king", lambda s: s["reason"] == "Refused")
+        assert "--allow-privileged" in king["message"]
+        assert king["conditions"][2]["status"] == "True"
+        assert (
+            "spec.rootfs.path" in node.wait("thief", lambda s: s["reason"] == "CreateContainerConfigError")["message"]
+        )

@@ -1,0 +1,183 @@
+"""A real operator for a test: started, stopped, killed; its objects given as manifests or through an API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.node_dirs import NodeDirs
+
+DEADLINE = 30.0
+
+
+def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str, Any]:
+    """A ContainerSpec that runs `command` on `rootfs`."""
+    spec = {"rootfs": {"path": str(rootfs)}, "command": list(command), **fields}
+    return {
+        "apiVersion": "oarlock.dev/v1alpha1",
+        "kind": "ContainerSpec",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def eventually(look: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """The first true answer of `look`; fails, with the last one, after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline:g} s: {what}")
+        time.sleep(0.01)  # between two looks at a fact, never instead of one
+
+
+class Operator:
+    """One node's operator as a process of its own, with what the command says of it."""
+
+    def __init__(self, dirs: NodeDirs, *options: str, entry: tuple[str, ...] = ("-m", "oarlock")) -> None:
+        self.dirs, self._options, self._entry = dirs, options, entry
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log = dirs.root / "operator.log"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        mine = {"MANIFESTS": self.dirs.manifests, "STATE_DIR": self.dirs.state, "RUN_DIR": self.dirs.run}
+        return (
+            inherited | {f"OARLOCK_{name}": str(path) for name, path in mine.items()} | {"OARLOCK_NODE_NAME": "node-a"}
+        )
+
+    def start(self, **environment: str) -> None:
+        """Start it, without waiting for anything."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._entry, "run", *self._options],
+                env=self._environment | environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_ready(self, count: int = 1) -> None:
+        """Wait until it has said `count` times in all that it is ready; fails with its log when it ends instead."""
+
+        def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log()
+            return self.log().count("is ready") >= count
+
+        eventually(ready, "the operator is ready")
+
+    def kill(self) -> None:
+        """End it the hard way."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        """End it as systemd does; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=5)
+
+    def log(self) -> str:
+        """All that it has said."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `oarlock …` against this node."""
+        done = subprocess.run(
+            [sys.executable, "-m", "oarlock", *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def apply(self, *objects: dict[str, Any], file: str = "objects.yaml") -> None:
+        """Put these objects, as one file, into the manifest directory by a rename."""
+        draft = self.dirs.root / "draft"
+        draft.write_text(yaml.safe_dump_all(objects))
+        draft.rename(self.dirs.manifests / file)
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Every record, by the object's name."""
+        folder = self.dirs.state / "records"
+        found = {}
+        for path in folder.glob("[!.]*.json") if folder.is_dir() else ():
+            try:
+                record = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            found[record["name"]] = record
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        """The object's status; empty while there is none."""
+        status: dict[str, Any] = self.records().get(name, {}).get("status", {})
+        return status
+
+    def wait(self, name: str, until: Callable[[dict[str, Any]], Any], deadline: float = DEADLINE) -> dict[str, Any]:
+        """The object's status once `until` holds for it."""
+        last: dict[str, Any] = {}
+
+        def reached() -> bool:
+            nonlocal last
+            last = self.status(name)
+            return bool(last) and bool(until(last))
+
+        try:
+            eventually(reached, f"status of {name}", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last: {last}\n{self.log()[-3000:]}") from None
+        return last
+
+
+@contextmanager
+def operating(dirs: NodeDirs, *options: str) -> Iterator[Operator]:
+    """A running operator, ended hard at the end if the test has not ended it."""
+    operator = Operator(dirs, *options)
+    operator.start()
+    try:
+        yield operator
+    finally:
+        operator.kill()
+
+
+def live_inits(dirs: NodeDirs) -> dict[str, list[int]]:
+    """By container id: the monitors alive on this node (a census of /proc)."""
+    found: dict[str, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if arguments[0].endswith(b"conmon") and str(dirs.run / "bundles").encode() in b"\0".join(arguments):
+                found.setdefault(arguments[2].decode(), []).append(int(entry.name))
+    return found
+
+
+def census(dirs: NodeDirs) -> dict[str, set[str]]:
+    """Everything of containers on this node, by kind: what each of them must agree on is the records."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    bundles = dirs.run / "bundles"
+    return {
+        "monitors": set(live_inits(dirs)),
+        "runtime": {entry.name for entry in (dirs.run / "runtime").iterdir()},
+        "bundles": {entry.name for entry in bundles.iterdir()},
+        "mounts": {entry.name for entry in bundles.iterdir() if f"{entry}/rootfs " in mounts},
+    }
