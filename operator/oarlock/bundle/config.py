@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from oarlock.bundle import capabilities, limits
 from oarlock.bundle.expansion import environment, expand
-from oarlock.errors import BundleError
 
 if TYPE_CHECKING:
     from oarlock.api.spec import Spec
@@ -75,7 +74,7 @@ def config(
         devices: the node's devices, for privileged containers.
 
     Raises:
-        BundleError: there is nothing to run, or the node cannot give what the spec asks for.
+        BundleError: the node cannot give what the spec asks for.
     """
     privileged = is_privileged(spec)
     bounding = capabilities.bounding(spec, facts)
@@ -101,8 +100,6 @@ def config(
 def _process(spec: Spec, hostname: str, user: User, bounding: frozenset[str], facts: Facts) -> dict[str, Any]:
     own = environment((variable.name, variable.value) for variable in spec.env)
     args = [expand(word, own) for word in (*spec.command, *spec.args)]
-    if not args:
-        raise BundleError("spec.command: there is nothing to run; give spec.command, spec.args or both")
     defaults = {"PATH": PATH, "HOSTNAME": hostname, "HOME": user.home}
     variables = defaults | ({"TERM": "xterm"} if spec.tty else {}) | own
     open_files = min(OPEN_FILES, facts.open_files)

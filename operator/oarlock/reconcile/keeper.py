@@ -399,9 +399,8 @@ class Keeper:
         await asyncio.to_thread(Attempt.remove_object, self.node, self.record.uid)
         if self._holding is not None:
             self._holding.cancel()
-        if not self._gone:
-            self.save()
-            await self.node.reporters[self.key.source].release(self.key)
+        self.save()
+        await self.node.reporters[self.key.source].release(self.key)
         self.node.store.remove(self.record.uid)
         self._say("gone")
         self._removed(self)

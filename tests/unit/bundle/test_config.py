@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from oarlock.api.spec import Spec
 from oarlock.bundle import capabilities, config
@@ -57,7 +58,7 @@ def test_command_and_args_are_joined_and_their_variables_expanded() -> None:
 
 def test_args_alone_are_enough_and_nothing_at_all_is_refused() -> None:
     assert made(command=[], args=["id"])["process"]["args"] == ["id"]
-    with pytest.raises(BundleError, match=r"spec\.command: there is nothing to run"):
+    with pytest.raises(ValidationError, match="give the program to run in command"):
         made(command=[], args=[])
 
 
@@ -70,19 +71,18 @@ def test_the_environment_has_defaults_which_the_spec_may_replace() -> None:
     assert found == {"PATH": "/bin", "HOSTNAME": "web", "HOME": "/x", "EMPTY": ""}
 
 
-def test_a_variable_sees_those_before_it_and_the_last_of_a_name_wins() -> None:
+def test_a_variable_sees_those_before_it() -> None:
     found = environment(
         made(
             env=[
                 {"name": "B", "value": "$(A)"},
                 {"name": "A", "value": "1"},
                 {"name": "C", "value": "$(A)$(A)"},
-                {"name": "A", "value": "$(A)2"},
                 {"name": "D", "value": "$(HOME)"},
             ]
         )
     )
-    assert {name: found[name] for name in "ABCD"} == {"A": "12", "B": "$(A)", "C": "11", "D": "$(HOME)"}
+    assert {name: found[name] for name in "ABCD"} == {"A": "1", "B": "$(A)", "C": "11", "D": "$(HOME)"}
 
 
 def test_root_holds_the_default_capabilities_and_can_gain_no_others() -> None:
