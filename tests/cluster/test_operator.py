@@ -1,0 +1,253 @@
+"""The main job, end to end: `kubectl apply` to a real API server, conmon and runc on the node, the status back."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane, KubectlFailed
+from tests.cluster.faulty_proxy import FaultyProxy
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, census, container, eventually
+
+RBAC = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: oarlock-least}
+rules:
+- {apiGroups: [oarlock.dev], resources: [containerspecs], verbs: [get, list, watch, patch]}
+- {apiGroups: [oarlock.dev], resources: [containerspecs/status], verbs: [patch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: oarlock-least}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: oarlock-least}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: oarlock}]
+"""
+SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+
+
+class Served:
+    """An operator that serves the cluster with the least rights, and what kubectl says of its objects."""
+
+    def __init__(self, cluster: ControlPlane, node: Operator) -> None:
+        self.cluster, self.node = cluster, node
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        for each in objects:
+            each["spec"].setdefault("nodeName", "node-a")
+        documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        self.cluster.kubectl("apply", "-f", "-", input=documents)
+
+    def object(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.cluster.kubectl("get", "cspec", name, "-o", "json"))
+        return found
+
+    def wait(self, name: str, until: Callable[[dict[str, Any]], Any], deadline: float = 30) -> dict[str, Any]:
+        last: dict[str, Any] = {}
+
+        def reached() -> bool:
+            nonlocal last
+            last = self.object(name).get("status", {})
+            return bool(last) and bool(until(last))
+
+        try:
+            eventually(reached, f"status of {name}", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last: {last}\n{self.node.log()[-4000:]}") from None
+        return last
+
+    def names(self) -> set[str]:
+        return set(self.cluster.kubectl("get", "cspec", "-o", "name").split())
+
+
+def serve(cluster: ControlPlane, dirs: NodeDirs, *options: str, url: str | None = None) -> Served:
+    cluster.kubectl("apply", "-f", "-", input=RBAC)
+    kubeconfig = cluster.kubeconfig("oarlock", url=url)
+    node = Operator(dirs, "--kubeconfig", str(kubeconfig), *options)
+    node.start()
+    node.wait_ready()
+    return Served(cluster, node)
+
+
+@pytest.fixture
+def served(cluster: ControlPlane, node_dirs: NodeDirs) -> Iterator[Served]:
+    """A running operator; at the end its objects are deleted and gone, and so are their containers."""
+    served = serve(cluster, node_dirs)
+    try:
+        yield served
+        cluster.kubectl("delete", "cspec", "--all", "--timeout=60s")
+        eventually(lambda: not served.node.records(), "every record is gone")
+        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+        assert served.node.process is not None
+        assert served.node.process.poll() is None, served.node.log()
+    finally:
+        served.node.kill()
+
+
+def test_applied_running_and_seen_with_kubectl(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+    served.cluster.kubectl("wait", "--for=condition=Ready", "cspec/web", "--timeout=30s")
+    status = served.object("web")["status"]
+    assert Path(f"/proc/{status['pid']}/cmdline").read_bytes() == b"sleep\x001000\x00"
+    table = served.cluster.kubectl("get", "cspec").splitlines()
+    assert re.split(r"\s\s+", table[0].strip()) == [
+        *("NAME", "NODE", "STATE", "PHASE", "PID", "EXIT", "OOM", "RESTARTS", "AGE"),
+    ]
+    assert "node-a" in table[1]
+    assert "Running" in table[1]
+    assert served.object("web")["metadata"]["finalizers"] == ["oarlock.dev/container"]
+    explained = served.cluster.kubectl("explain", "cspec.spec")
+    assert "terminationGracePeriodSeconds" in explained
+    assert "Seconds between TERM and KILL" in explained
+
+
+def test_exits_reach_the_status(served: Served, busybox_rootfs: Path) -> None:
+    never = {"restartPolicy": "Never"}
+    served.apply(
+        container("three", busybox_rootfs, "sh", "-c", "exit 3", **never),
+        container("missing", busybox_rootfs, "nosuch", **never),
+        container("hungry", busybox_rootfs, "tail", "/dev/zero", resources={"limits": {"memory": "16Mi"}}, **never),
+    )
+    ended = {
+        name: served.wait(name, lambda s: s["phase"] in ("Failed", "Succeeded"))
+        for name in ("three", "missing", "hungry")
+    }
+    facts = {name: (s["exitCode"], s["oomKilled"], s["reason"], s.get("signal")) for name, s in ended.items()}
+    assert facts == {
+        "three": (3, False, "Error", None),
+        "missing": (127, False, "ContainerCannotRun", None),
+        "hungry": (137, True, "OOMKilled", 9),
+    }
+
+
+def test_stop_replace_delete_and_make_again(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    first = served.wait("web", lambda s: s["phase"] == "Running")
+    served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
+    assert served.wait("web", lambda s: s["phase"] == "Stopped")["exitCode"] == 7
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    second = served.wait("web", lambda s: s["phase"] == "Running")
+    assert second["pid"] != first["pid"]
+    uid = served.object("web")["metadata"]["uid"]
+    served.cluster.kubectl("delete", "cspec", "web", "--timeout=30s")
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    third = served.wait("web", lambda s: s["phase"] == "Running")
+    assert third["pid"] != second["pid"]
+    assert served.object("web")["metadata"]["uid"] != uid
+
+
+def test_bad_objects_are_refused_by_the_server(served: Served, busybox_rootfs: Path) -> None:
+    good = container("bad", busybox_rootfs, "true", nodeName="node-a")
+    for field, value, told in (
+        ("comand", ["x"], 'unknown field "comand"'),
+        ("state", "Sleeping", "Unsupported value"),
+        ("env", [{"name": "A"}, {"name": "A"}], "Duplicate value"),
+        ("rootfs", {"path": "relative"}, "spec.rootfs.path"),
+        ("terminationGracePeriodSeconds", -1, "spec.terminationGracePeriodSeconds"),
+        ("command", [], "give the program to run in command"),
+    ):
+        with pytest.raises(KubectlFailed, match=re.escape(told)):
+            served.apply({**good, "spec": {**good["spec"], field: value}})
+    served.apply(container("moving", busybox_rootfs, "sleep", "1000", state="Stopped"))
+    with pytest.raises(KubectlFailed, match="nodeName cannot be changed"):
+        served.apply(container("moving", busybox_rootfs, "sleep", "1000", state="Stopped", nodeName="node-b"))
+
+
+def test_the_command_patches_the_spec_of_an_api_object(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    served.wait("web", lambda s: s["phase"] == "Running")
+    kubeconfig = str(served.cluster.kubeconfig("admin"))
+    served.node.command("stop", "web", "--kubeconfig", kubeconfig)
+    assert served.object("web")["spec"]["state"] == "Stopped"
+    assert served.object("web")["status"]["phase"] == "Stopped"
+
+
+def test_an_idle_operator_asks_the_api_nothing_and_an_exit_costs_one_patch(
+    served: Served, busybox_rootfs: Path
+) -> None:
+    go = "while [ ! -e /go ]; do sleep 0.05; done; exit 5"
+    served.apply(container("job", busybox_rootfs, "sh", "-c", go, restartPolicy="Never"))
+    pid = served.wait("job", lambda s: s["phase"] == "Running")["pid"]
+    before = requests(served.cluster)
+    time.sleep(10)  # the fact waited for is that nothing happens
+    assert requests(served.cluster) == before
+    Path(f"/proc/{pid}/root/go").write_text("")
+    eventually(lambda: served.node.status("job")["phase"] == "Failed", "the exit is recorded")
+    served.wait("job", lambda s: s["phase"] == "Failed")
+    assert requests(served.cluster) - before == 1
+
+
+def requests(cluster: ControlPlane) -> int:
+    """How many patches the API server has had: nobody but the operator patches these objects here."""
+    return cluster.request_count("containerspecs", verb="PATCH")
+
+
+def test_containers_and_policy_go_on_while_the_api_is_away(
+    cluster: ControlPlane, served: Served, busybox_rootfs: Path
+) -> None:
+    served.apply(
+        container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0),
+        container("job", busybox_rootfs, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 5"),
+    )
+    web = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+    job = served.wait("job", lambda s: s["phase"] == "Running")["pid"]
+    cluster.stop_api()
+    try:
+        Path(f"/proc/{job}/root/go").write_text("")
+        eventually(
+            lambda: (
+                served.node.status("job").get("restartCount") == 1 and served.node.status("job")["phase"] == "Running"
+            ),
+            "restarted with the API away",
+        )
+        served.node.kill()
+        served.node.start()
+        served.node.wait_ready(2)
+    finally:
+        cluster.start_api()
+    status = served.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1, 5)
+    assert status["lastState"]["terminated"]["exitCode"] == 5
+    assert served.object("web")["status"]["pid"] == web
+
+
+def test_a_503_for_a_while_and_a_401_until_the_token_changes_end_nothing(
+    cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with FaultyProxy(cluster) as proxy:
+        served = serve(cluster, node_dirs, url=proxy.url)
+        try:
+            served.apply(container("web", busybox_rootfs, *SLEEPER))
+            served.wait("web", lambda s: s["phase"] == "Running")
+            with proxy.answering(503):
+                proxy.drop_connections()
+                served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
+                eventually(lambda: len(proxy.requests) > 3, "the operator tried")
+            status = served.wait("web", lambda s: s["phase"] == "Stopped", 10)
+            assert status["exitCode"] == 7
+            cluster.kubectl("delete", "cspec", "web", "--timeout=30s")
+        finally:
+            served.node.kill()
+
+
+def test_objects_of_another_node_are_left_alone(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("theirs", busybox_rootfs, "sleep", "1000", nodeName="node-b"))
+    served.apply(container("ours", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+    served.wait("ours", lambda s: s["phase"] == "Running")
+    assert "status" not in served.object("theirs")
+    assert set(served.node.records()) == {"ours"}
+
+
+def test_deleted_while_in_back_off_and_while_being_created(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("flaky", busybox_rootfs, "sh", "-c", "exit 1"))
+    served.wait("flaky", lambda s: s["phase"] == "BackOff")
+    served.cluster.kubectl("delete", "cspec", "flaky", "--timeout=10s")
+    served.apply(container("hasty", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+    served.cluster.kubectl("delete", "cspec", "hasty", "--timeout=10s")
+    eventually(lambda: not served.node.records(), "nothing is left")
