@@ -204,14 +204,15 @@ def test_a_second_operator_leaves_and_names_the_first(node_dirs: NodeDirs) -> No
 
 def test_the_log_is_rotated_without_losing_a_line(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     count = 20000
-    write = f"i=0; while [ $i -lt {count} ]; do echo line-$i; i=$((i+1)); done; sleep 1000"
+    turn = "echo line-$i; i=$((i+1)); [ $((i%500)) != 0 ] || sleep 0.1"
+    write = f"i=0; while [ $i -lt {count} ]; do {turn}; done; sleep 1000"
     with operating(node_dirs) as node:
         rotation = {"maxSize": "256Ki", "maxFiles": 20}
         node.apply(container("chatty", busybox_rootfs, "sh", "-c", write, logRotation=rotation))
         node.wait("chatty", lambda s: s["phase"] == "Running")
         log = Path(node.records()["chatty"]["current"]["logPath"])
         eventually(lambda: f"line-{count - 1}\n" in log.read_text() if log.exists() else False, "the last line")
-        assert list(log.parent.glob("*.log.1"))
+        eventually(lambda: list(log.parent.glob("*.log.2")), "rotated twice")
         printed = node.command("logs", "chatty").stdout.split()
         assert printed == [f"line-{number}" for number in range(count)]
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,9 +19,29 @@ from oarlock.reconcile.engine import Engine
 from oarlock.reconcile.node import Node
 
 logger = logging.getLogger(__name__)
-_PAUSE = 1.0
+_LONGEST, _SHORTEST = 1.0, 0.02
 _ROOM = 16 << 20
 _REOPEN = b"2 0 0\n"
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One log: what it may grow to, and how far it was at the last look (seconds of the loop, bytes)."""
+
+    log: Path
+    bundle: Path
+    size: int
+    count: int
+    seen_at: float
+    seen: int
+
+    def pause(self, now: float, size: int) -> float:
+        """Seconds to the next look: when half of what is left is written, at the present rate and within bounds."""
+        rate = (size - self.seen) / max(now - self.seen_at, 0.001)
+        self.seen_at, self.seen = now, size
+        if rate <= 0:
+            return _LONGEST
+        return min(_LONGEST, max(_SHORTEST, (self.size - size) / rate / 2))
 
 
 class LogKeeper:
@@ -29,7 +50,7 @@ class LogKeeper:
     def __init__(self, node: Node, engine: Engine) -> None:
         self._node, self._engine = node, engine
         self._inotify = Inotify()
-        self._watched: dict[int, tuple[Path, Path, int, int]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> LogKeeper:
@@ -52,37 +73,41 @@ class LogKeeper:
 
     def watch(self, log: Path, bundle: Path, size: int, count: int) -> None:
         """Keep `log` at `count` files of `size` bytes; `bundle` holds the monitor's control fifo."""
-        with contextlib.suppress(FileNotFoundError):
-            wd = self._inotify.add(log, Mask.MODIFY | Mask.ONESHOT)
-            self._watched[wd] = (log, bundle, size, count)
-            if log.stat().st_size >= size and self._loop is not None:
-                self._loop.call_later(_PAUSE, self._look, log, bundle, size, count)
+        assert self._loop is not None
+        self._look(_Watched(log, bundle, size, count, self._loop.time(), 0))
 
     def _grown(self, events: list[Event]) -> None:
+        assert self._loop is not None
         for event in events:
-            if event.mask & Mask.MODIFY and (watched := self._watched.pop(event.wd, None)):
-                assert self._loop is not None
-                self._loop.call_later(self._pause(watched), self._look, *watched)
-            elif event.mask & Mask.IGNORED:
-                self._watched.pop(event.wd, None)
+            watched = self._watched.pop(event.wd, None)
+            if watched is None or not event.mask & Mask.MODIFY:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                pause = watched.pause(self._loop.time(), watched.log.stat().st_size)
+                self._loop.call_later(pause, self._look, watched)
 
-    def _pause(self, watched: tuple[Path, Path, int, int]) -> float:
-        """A log that is half full is looked at sooner."""
-        with contextlib.suppress(FileNotFoundError):
-            return _PAUSE if watched[0].stat().st_size < watched[2] // 2 else _PAUSE / 20
-        return 0.0
-
-    def _look(self, log: Path, bundle: Path, size: int, count: int) -> None:
+    def _look(self, watched: _Watched) -> None:
+        """Rotate the log if it is time, and wait for its next growth."""
         try:
-            if log.stat().st_size >= size:
-                rotate(log, bundle / "ctl", count)
+            if watched.log.stat().st_size >= watched.size:
+                rotate(watched.log, watched.bundle / "ctl", watched.count)
         except FileNotFoundError:
-            return
+            pass
         except OSError as error:
-            logger.warning("log %s could not be rotated: %s", log, error.strerror)
-        with contextlib.suppress(FileNotFoundError):
-            wd = self._inotify.add(log, Mask.MODIFY | Mask.ONESHOT)
-            self._watched[wd] = (log, bundle, size, count)
+            logger.warning("log %s could not be rotated: %s", watched.log, error.strerror)
+        self._wait_for_growth(watched)
+
+    def _wait_for_growth(self, watched: _Watched) -> None:
+        """Be told once when the log grows; conmon may be about to open it, as long as its control fifo is there."""
+        assert self._loop is not None
+        try:
+            wd = self._inotify.add(watched.log, Mask.MODIFY | Mask.ONESHOT)
+            watched.seen_at, watched.seen = self._loop.time(), watched.log.stat().st_size
+        except FileNotFoundError:
+            if (watched.bundle / "ctl").exists():
+                self._loop.call_later(_SHORTEST, self._wait_for_growth, watched)
+            return
+        self._watched[wd] = watched
 
 
 def rotate(log: Path, control: Path, count: int) -> None:
