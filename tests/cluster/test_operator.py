@@ -30,6 +30,8 @@ metadata: {name: oarlock-least}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: oarlock-least}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: oarlock}]
 """
+KILLED_AT = Path(__file__).parents[1] / "node" / "killed_at.py"
+CRD = Path(__file__).parents[2] / "crds" / "oarlock.dev_containerspecs.yaml"
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
@@ -67,10 +69,14 @@ class Served:
         return set(self.cluster.kubectl("get", "cspec", "-o", "name").split())
 
 
-def serve(cluster: ControlPlane, dirs: NodeDirs, *options: str, url: str | None = None) -> Served:
+def operator_of(cluster: ControlPlane, dirs: NodeDirs, *, url: str | None = None, **how: Any) -> Operator:
+    """An operator that serves the cluster with the least rights, not yet started."""
     cluster.kubectl("apply", "-f", "-", input=RBAC)
-    kubeconfig = cluster.kubeconfig("oarlock", url=url)
-    node = Operator(dirs, "--kubeconfig", str(kubeconfig), *options)
+    return Operator(dirs, "--kubeconfig", str(cluster.kubeconfig("oarlock", url=url)), **how)
+
+
+def serve(cluster: ControlPlane, dirs: NodeDirs, *, url: str | None = None) -> Served:
+    node = operator_of(cluster, dirs, url=url)
     node.start()
     node.wait_ready()
     return Served(cluster, node)
@@ -251,3 +257,76 @@ def test_deleted_while_in_back_off_and_while_being_created(served: Served, busyb
     served.apply(container("hasty", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
     served.cluster.kubectl("delete", "cspec", "hasty", "--timeout=10s")
     eventually(lambda: not served.node.records(), "nothing is left")
+
+
+@pytest.mark.parametrize("point", ["before the patch", "after the patch", "finalizer on", "finalizer off"])
+def test_a_kill_around_a_patch_is_repaired(
+    cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path, point: str
+) -> None:
+    killed = operator_of(cluster, node_dirs, entry=(str(KILLED_AT), point))
+    served = Served(cluster, killed)
+    try:
+        if point == "finalizer off":
+            served = serve(cluster, node_dirs)
+        served.apply(container("job", busybox_rootfs, "sh", "-c", "exit 3", restartPolicy="Never"))
+        if point == "finalizer off":
+            served.wait("job", lambda s: s["phase"] == "Failed")
+            served.node.kill()
+            cluster.kubectl("delete", "cspec", "job", "--wait=false")
+        killed.start()
+        assert killed.process is not None
+        assert killed.process.wait(timeout=30) == -9, killed.log()
+        served = serve(cluster, node_dirs)
+        if point != "finalizer off":
+            assert served.wait("job", lambda s: s["phase"] == "Failed")["exitCode"] == 3
+            assert [each["exitCode"] for each in served.node.records()["job"]["exits"]] == [3]
+            cluster.kubectl("delete", "cspec", "job", "--timeout=30s")
+        eventually(lambda: not served.node.records(), "every record is gone")
+        assert served.names() == set()
+        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+    finally:
+        served.node.kill()
+        killed.kill()
+
+
+def test_a_name_belongs_to_the_source_that_had_it_first(served: Served, busybox_rootfs: Path) -> None:
+    manifest = container("web", busybox_rootfs, *SLEEPER)
+    served.node.apply(manifest)
+    served.node.wait("web", lambda s: s["phase"] == "Running")
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    status = served.wait("web", lambda s: s["reason"] == "NameTaken")
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
+    (served.node.dirs.manifests / "objects.yaml").unlink()
+    assert served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+
+
+def test_the_definition_deleted_and_made_again(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    served.wait("web", lambda s: s["phase"] == "Running")
+    served.cluster.kubectl("delete", "crd", "containerspecs.oarlock.dev", "--timeout=60s")
+    eventually(lambda: not served.node.records(), "the objects went with their definition")
+    served.cluster.apply_crd(CRD)
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    served.wait("web", lambda s: s["phase"] == "Running")
+
+
+def test_an_object_that_vanished_while_the_watch_was_down_is_stopped(
+    cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with FaultyProxy(cluster) as proxy:
+        served = serve(cluster, node_dirs, url=proxy.url)
+        try:
+            served.apply(container("web", busybox_rootfs, *SLEEPER))
+            served.wait("web", lambda s: s["phase"] == "Running")
+            proxy.close_port()
+            proxy.drop_connections()
+            off = '[{"op": "remove", "path": "/metadata/finalizers"}]'
+            cluster.kubectl("patch", "cspec", "web", "--type=json", "-p", off)
+            cluster.kubectl("delete", "cspec", "web")
+            cluster.compact_etcd()
+            assert served.node.status("web")["phase"] == "Running"
+            proxy.open_port()
+            eventually(lambda: not served.node.records(), "the container is stopped and forgotten")
+            assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+        finally:
+            served.node.kill()

@@ -18,6 +18,8 @@ from oarlock.reconcile.keeper import Keeper
 from oarlock.records.store import Store
 from oarlock.runtime.monitor import Monitor
 from oarlock.runtime.runtime import Runtime
+from oarlock.sources.kubernetes.finalizers import Finalizers
+from oarlock.sources.kubernetes.statuses import Statuses
 
 POINTS: dict[str, tuple[Any, str]] = {
     "record written": (Store, "write"),
@@ -28,7 +30,12 @@ POINTS: dict[str, tuple[Any, str]] = {
     "start called": (Runtime, "start"),
     "exit seen": (Keeper, "_record_exit"),
     "exit recorded": (Keeper, "_record_exit"),
+    "before the patch": (Statuses, "_send"),
+    "after the patch": (Statuses, "_send"),
+    "finalizer on": (Finalizers, "hold"),
+    "finalizer off": (Finalizers, "release"),
 }
+BEFORE = ("exit seen", "before the patch")
 
 
 def die() -> None:
@@ -41,7 +48,8 @@ def wrap(function: Callable[..., Any], before: bool) -> Callable[..., Any]:
 
         @functools.wraps(function)
         async def wrapped(*arguments: Any, **named: Any) -> None:
-            await function(*arguments, **named)
+            if not before:
+                await function(*arguments, **named)
             die()
 
         return wrapped
@@ -58,5 +66,5 @@ def wrap(function: Callable[..., Any], before: bool) -> Callable[..., Any]:
 if __name__ == "__main__":
     point = sys.argv.pop(1)
     owner, name = POINTS[point]
-    setattr(owner, name, wrap(getattr(owner, name), before=point == "exit seen"))
+    setattr(owner, name, wrap(getattr(owner, name), before=point in BEFORE))
     sys.exit(main())

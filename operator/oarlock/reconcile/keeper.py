@@ -9,7 +9,6 @@ import errno
 import logging
 import signal
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from oarlock.reconcile import decide as steps
 from oarlock.reconcile.admission import refusal
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
+from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node
-from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
-from oarlock.records.model import Current, Exit, Record
+from oarlock.records.model import Current, Record
 
 logger = logging.getLogger(__name__)
-_KEPT_EXITS = 10
 
 
 class Keeper:
@@ -45,8 +43,8 @@ class Keeper:
         self._holding: asyncio.Task[None] | None = None
         self._attempt: Attempt | None = None
         self._wake = asyncio.Event()
-        self._waiting: tuple[str, str] | None = None
-        self._gone = False
+        self._ledger = Ledger(node, record, lambda: self.state, self.wake)
+        self._rebooted = False
 
     # What the outside says.
 
@@ -67,7 +65,7 @@ class Keeper:
             record.problem, record.failures = None, 0
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
-            self.save()
+            self._ledger.save()
         self.wake()
 
     def refuse(self, generation: int, problem: str) -> None:
@@ -78,10 +76,10 @@ class Keeper:
 
     def vanish(self) -> None:
         """The object does not exist any more."""
-        self._gone = True
+        self._ledger.telling = False
         if not self.record.deleted:
             self.record.deleted = True
-            self.save()
+            self._ledger.save()
         self.wake()
 
     def wake(self) -> None:
@@ -101,6 +99,10 @@ class Keeper:
                 elif await self._act(step):
                     return
             except (OarlockError, OSError) as error:
+                await self._trouble(error)
+            except Exception as error:
+                # The outermost guard: a defect met by one object must not end the keepers of all others.
+                logger.exception("%s: a defect in oarlock; please report it", self.key)
                 await self._trouble(error)
 
     def _decide(self) -> steps.Step:
@@ -160,10 +162,10 @@ class Keeper:
 
     async def _rest(self, step: steps.Settled | steps.Wait) -> None:
         until = step.until if isinstance(step, steps.Wait) else None
-        self._waiting = self._words(step)
+        self._ledger.waiting = self._words(step)
         if isinstance(step, steps.Wait) and step.reason == "Finalizer" and self._holding is None:
             self._holding = asyncio.create_task(self._hold())
-        self.save()
+        self._ledger.save()
         timeout = None if until is None else max(0.0, until - clock.boot_seconds())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -172,7 +174,7 @@ class Keeper:
     def _foresee(self) -> None:
         """What comes after the attempt that has just ended: its exit and this are told together."""
         observed = dataclasses.replace(self._observe(), container=None)
-        self._waiting = self._words(steps.decide(self._desired(), observed, clock.boot_seconds()))
+        self._ledger.waiting = self._words(steps.decide(self._desired(), observed, clock.boot_seconds()))
 
     def _words(self, step: steps.Step) -> tuple[str, str] | None:
         match step:
@@ -206,14 +208,14 @@ class Keeper:
             case steps.Rearm():
                 if self.record.last is not None:
                     self.record.last.cause = "stopped"
-                self.record.backoffSteps, self.record.retryAt = 0, 0.0
-                self.save()
+                self._ledger.start_afresh()
+                self._ledger.save()
             case steps.Release():
                 await self._release()
                 return True
         return False
 
-    async def _trouble(self, error: OarlockError | OSError) -> None:
+    async def _trouble(self, error: Exception) -> None:
         """A step failed for a reason that is not the container's: say so, and try again later."""
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             reason = "NodeError"
@@ -229,7 +231,7 @@ class Keeper:
         if record.problem != (reason, str(error)):
             logger.warning("%s: %s: %s; tried again in %g s", self.key, reason, error, delay)
         record.problem = (reason, str(error))
-        self.save()
+        self._ledger.save()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()
@@ -244,20 +246,20 @@ class Keeper:
             record.attempt += 1
             record.current = Attempt.plan(self.node, record, spec, self._restarted_at())
             self._attempt = Attempt(self.node, record.current, self.wake)
-            self.save(durable=True)
             if not self._held and self._holding is None:
                 self._holding = asyncio.create_task(self._hold())
             try:
+                self._ledger.save(durable=True, required=True)
                 await self._attempt.create(spec, self._hostname())
             except CommandNotRunnable as error:
                 await self._refused_by_runtime(str(error), error.exit_code)
                 return
             except BaseException:
                 record.current, self._attempt = None, None
-                self.save()
+                self._ledger.save()
                 raise
             record.problem, record.failures = None, 0
-            self.save()
+            self._ledger.save()
 
     async def _start(self) -> None:
         assert self._attempt is not None
@@ -272,7 +274,7 @@ class Keeper:
         current.stage = "started"
         current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._say("started, pid %s", current.pid)
-        self.save()
+        self._ledger.save()
         for watch in self.node.log_watchers:
             watch(*self.log())
 
@@ -280,13 +282,13 @@ class Keeper:
         assert self._attempt is not None
         await self._attempt.destroy()
         self.record.current, self._attempt = None, None
-        self.save()
+        self._ledger.save()
 
     async def _terminate(self, grace: float, cause: str) -> None:
         assert self._attempt is not None
         current = self._attempt.current
         current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
-        self.save()
+        self._ledger.save()
         await self._attempt.thaw()
         self._attempt.signal(signal.SIGTERM)
         self._say("TERM sent, grace period %g s, because it was %s", grace, cause.lower())
@@ -297,7 +299,7 @@ class Keeper:
         if current.stopSince is None:
             current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
         current.killed, current.stopCause = True, cause
-        self.save()
+        self._ledger.save()
         await self._attempt.thaw()
         self._attempt.signal(signal.SIGKILL)
         self._say("KILL sent, because it was %s", cause.lower())
@@ -308,7 +310,7 @@ class Keeper:
             await self._attempt.freeze()
         else:
             await self._attempt.thaw()
-        self.save()
+        self._ledger.save()
 
     async def _collect(self) -> None:
         """Record the exit before anything of it goes, then remove what is left (`oci.go: UpdateStatus`)."""
@@ -316,90 +318,36 @@ class Keeper:
         assert current is not None
         attempt = self._attempt or Attempt(self.node, current, self.wake)
         if record.last is None or record.last.attempt != current.attempt:
-            ending = await attempt.ending()
-            if ending is not None:
-                self._record_exit(current, *ending)
+            self._record_exit(current, *await attempt.ending())
+        self._ledger.save(durable=True, required=True)
         await attempt.remove()
         record.current, self._attempt = None, None
-        self.save()
+        record.problem, record.failures, self._rebooted = None, 0, False
+        self._ledger.save()
 
-    def _record_exit(self, current: Current, wait_status: int | None, exit_code: int | None, oom: bool) -> None:
-        record, policy = self.record, self.node.policy.backoff
-        code, number = exit_facts(wait_status, exit_code)
-        cause = current.stopCause
-        reason, message = exit_sentence(code, number, oom, cause)
-        if wait_status is None and exit_code is None:
-            reason, message = (
-                "ContainerStatusUnknown",
-                "it ended while nobody looked; its exit code is not known",
-            )
-        now = clock.boot_seconds()
-        self._append(
-            Exit(
-                attempt=current.attempt,
-                containerID=current.containerID,
-                exitCode=code,
-                signal=number,
-                oomKilled=oom,
-                reason=reason,
-                message=message,
-                startedAt=current.startedAt,
-                finishedAt=clock.rfc3339(clock.wall()),
-                cause="exited" if cause is None else "replaced" if cause == "Replaced" else "stopped",
-            ),
-            current,
-        )
-        if cause is None:
-            record.backoffSteps = policy.steps(record.backoffSteps, now - (current.startedBoot or now))
-            self._back_off(policy.steps(record.backoffSteps, now - (current.startedBoot or now)))
-        else:
-            record.backoffSteps, record.retryAt = 0, 0.0
+    def _record_exit(self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool) -> None:
+        exit_ = self._ledger.ended(current, wait_status, exit_code, oom_killed, self._rebooted)
         self._foresee()
-        self.save(durable=True)
-        self._say("%s (%s)", message, reason)
+        self._ledger.save(durable=True)
+        self._say("%s (%s)", exit_.message, exit_.reason)
 
     async def _refused_by_runtime(self, message: str, code: int) -> None:
         """The runtime refused the command: an attempt that ended the moment it was made (`oci.go: SetStartFailed`)."""
         record, current, attempt = self.record, self.record.current, self._attempt
         assert current is not None
         assert attempt is not None
-        now = clock.rfc3339(clock.wall())
-        self._append(
-            Exit(
-                attempt=current.attempt,
-                containerID=current.containerID,
-                exitCode=code,
-                reason="ContainerCannotRun",
-                message=message,
-                startedAt=now,
-                finishedAt=now,
-                cause="refused",
-            ),
-            current,
-        )
-        self._back_off(record.backoffSteps)
+        self._ledger.refused(current, message, code)
         self._foresee()
-        self.save(durable=True)
+        self._ledger.save(durable=True)
         self._say("it cannot run: %s", message)
         await attempt.destroy()
         record.current, self._attempt = None, None
-
-    def _back_off(self, count: int) -> None:
-        """The next restart is number `count` (from 0): note when it may be."""
-        record, delay = self.record, self.node.policy.backoff.delay(count)
-        record.backoffSteps = count + 1
-        record.retryAt = clock.boot_seconds() + delay
-        record.retryTime = clock.rfc3339(clock.wall() + timedelta(seconds=delay))
-
-    def _append(self, ended: Exit, current: Current) -> None:
-        self.record.exits = [*self.record.exits[1 - _KEPT_EXITS :], ended]
-        self.record.lastSpec, self.record.lastRestartedAt = current.spec, current.restartedAt
 
     async def _release(self) -> None:
         await asyncio.to_thread(Attempt.remove_object, self.node, self.record.uid)
         if self._holding is not None:
             self._holding.cancel()
-        self.save()
+        self._ledger.save()
         await self.node.reporters[self.key.source].release(self.key)
         self.node.store.remove(self.record.uid)
         self._say("gone")
@@ -422,25 +370,13 @@ class Keeper:
         if current is None:
             return
         attempt = Attempt(self.node, current, self.wake)
-        if record.bootID == self.node.boot and await attempt.adopt():
+        self._rebooted = record.bootID != self.node.boot
+        if not self._rebooted and await attempt.adopt():
             self._attempt = attempt
         elif current.stage != "started" and not await attempt.has_ended():
             await attempt.destroy()
             record.current = None
-            self.save()
-
-    def save(self, *, durable: bool = False) -> None:
-        """Bring status, record and source up to date; nothing is written when nothing changed."""
-        record = self.record
-        status = status_of(record, state=self.state, now=clock.rfc3339(clock.wall()), waiting=self._waiting)
-        changed = status != record.status
-        record.status = status
-        data = record.model_dump_json(exclude_none=True)
-        if data != getattr(self, "_saved", None):
-            self.node.store.write(record, durable=durable)
-            self._saved = data
-        if changed and not self._gone:
-            self.node.reporters[self.key.source].report(self.key, status)
+            self._ledger.save()
 
     def log(self) -> tuple[Path, Path, int, int]:
         """The present attempt's log, its bundle, and the size and count of files to keep."""

@@ -28,14 +28,13 @@ class Store:
         """
         return [self._read(path) for path in sorted(self._folder.glob("*.json"))]
 
-    def write(self, record: Record, *, durable: bool = True) -> None:
-        """Write a record, atomically.
+    def write(self, uid: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a record (its JSON), atomically.
 
         Raises:
             OSError: nothing was changed.
         """
-        data = record.model_dump_json(exclude_none=True).encode()
-        write_atomic(self._folder / f"{record.uid}.json", data, durable=durable)
+        write_atomic(self._folder / f"{uid}.json", data, durable=durable)
 
     def remove(self, uid: str) -> None:
         """Forget an object; fine when it is forgotten already."""

@@ -1,0 +1,138 @@
+"""What is remembered of one object, and told of it: record, status, exits, back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from oarlock.api.spec import State
+from oarlock.linux import clock
+from oarlock.reconcile.backoff import RETRY
+from oarlock.reconcile.node import Node
+from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
+from oarlock.records.model import Current, Exit, Record
+
+logger = logging.getLogger(__name__)
+_KEPT_EXITS = 10
+_CAUSES: dict[str | None, Literal["exited", "replaced", "stopped"]] = {None: "exited", "Replaced": "replaced"}
+
+
+class Ledger:
+    """Keeps an object's record and its status the same on disk, in memory and at its source.
+
+    Args:
+        state: gives the desired state, overrides applied.
+        wake: called when something that could not be written should be tried again.
+
+    Attributes:
+        waiting: reason and sentence of what is waited for while nothing runs.
+        telling: whether the object still exists at its source.
+    """
+
+    def __init__(self, node: Node, record: Record, state: Callable[[], State], wake: Callable[[], None]) -> None:
+        self._node, self._state, self._wake = node, state, wake
+        self.record = record
+        self.waiting: tuple[str, str] | None = None
+        self.telling = True
+        self._saved: str | None = None
+        self._failures = 0
+
+    def save(self, *, durable: bool = False, required: bool = False) -> None:
+        """Bring status, disk and source up to date; nothing is written when nothing changed.
+
+        Args:
+            durable: the record must outlive a power loss.
+            required: what follows must not happen unless the record is written.
+
+        Raises:
+            OSError: with `required`; else the write is tried again later.
+        """
+        record = self.record
+        now = clock.rfc3339(clock.wall())
+        status = status_of(record, state=self._state(), now=now, waiting=self.waiting)
+        changed = status != record.status
+        record.status = status
+        try:
+            self._write(durable)
+        except OSError as error:
+            if required:
+                raise
+            self._failures += 1
+            delay = RETRY.delay(self._failures)
+            logger.warning("%s: its record cannot be written: %s; tried again in %g s", record.key, error, delay)
+            asyncio.get_running_loop().call_later(delay, self._wake)
+        if changed and self.telling:
+            self._node.reporters[record.source].report(record.key, status)
+
+    def _write(self, durable: bool) -> None:
+        data = self.record.model_dump_json(exclude_none=True)
+        if data != self._saved:
+            self._node.store.write(self.record.uid, data.encode(), durable=durable)
+            self._saved, self._failures = data, 0
+
+    def ended(
+        self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool, rebooted: bool
+    ) -> Exit:
+        """Enter how an attempt that was started has ended."""
+        code, number = exit_facts(wait_status, exit_code)
+        cause = current.stopCause
+        reason, message = exit_sentence(code, number, oom_killed, cause)
+        if rebooted:
+            reason, message = "NodeRebooted", "it ended with the node's last boot"
+        elif wait_status is None and exit_code is None:
+            reason, message = "ContainerStatusUnknown", "it ended while nobody looked; its exit code is not known"
+        exit_ = Exit(
+            attempt=current.attempt,
+            containerID=current.containerID,
+            exitCode=code,
+            signal=number,
+            oomKilled=oom_killed,
+            reason=reason,
+            message=message,
+            startedAt=current.startedAt,
+            finishedAt=clock.rfc3339(clock.wall()),
+            cause=_CAUSES.get(cause, "stopped"),
+        )
+        self._append(exit_, current)
+        if cause is None and not rebooted:
+            now, policy = clock.boot_seconds(), self._node.policy.backoff
+            self._back_off(policy.steps(self.record.backoffSteps, now - (current.startedBoot or now)))
+        else:
+            self.start_afresh()
+        return exit_
+
+    def refused(self, current: Current, message: str, code: int) -> None:
+        """Enter an attempt that ended the moment it was made: its command cannot run (`oci.go: SetStartFailed`)."""
+        now = clock.rfc3339(clock.wall())
+        self._append(
+            Exit(
+                attempt=current.attempt,
+                containerID=current.containerID,
+                exitCode=code,
+                reason="ContainerCannotRun",
+                message=message,
+                startedAt=now,
+                finishedAt=now,
+                cause="refused",
+            ),
+            current,
+        )
+        self._back_off(self.record.backoffSteps)
+
+    def start_afresh(self) -> None:
+        """The next attempt need not wait."""
+        self.record.backoffSteps, self.record.retryAt = 0, 0.0
+
+    def _back_off(self, count: int) -> None:
+        """The next restart is number `count` (from 0): note when it may be."""
+        record, delay = self.record, self._node.policy.backoff.delay(count)
+        record.backoffSteps = count + 1
+        record.retryAt = clock.boot_seconds() + delay
+        record.retryTime = clock.rfc3339(clock.wall() + timedelta(seconds=delay))
+
+    def _append(self, ended: Exit, current: Current) -> None:
+        self.record.exits = [*self.record.exits[1 - _KEPT_EXITS :], ended]
+        self.record.lastSpec, self.record.lastRestartedAt = current.spec, current.restartedAt

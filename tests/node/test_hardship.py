@@ -1,0 +1,153 @@
+"""Clocks that jump, disks that fill, processes that try to get out: one node, real conmon and runc."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from oarlock.linux import mount
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, census, container, eventually, operating
+
+JUMPING = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from oarlock.cli import main
+from oarlock.linux import clock
+true = clock.wall
+clock.wall = lambda: true() + timedelta(hours=float(Path({file!r}).read_text()))
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_jump_of_the_wall_clock_moves_neither_back_off_nor_grace(
+    node_dirs: NodeDirs, busybox_rootfs: Path, hours: int
+) -> None:
+    offset, script = node_dirs.root / "offset", node_dirs.root / "jumping.py"
+    offset.write_text("0")
+    script.write_text(JUMPING.format(file=str(offset)))
+    node = Operator(node_dirs, "--backoff-initial", "3s", entry=(str(script),))
+    node.start()
+    try:
+        deaf = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
+        node.apply(
+            container("flaky", busybox_rootfs, "sh", "-c", "exit 3"),
+            container("deaf", busybox_rootfs, *deaf, terminationGracePeriodSeconds=3),
+        )
+        node.wait("flaky", lambda s: s["phase"] == "BackOff")
+        node.wait("deaf", lambda s: s["phase"] == "Running")
+        began = time.monotonic()
+        node.apply(container("flaky", busybox_rootfs, "sh", "-c", "exit 3"))
+        node.wait("deaf", lambda s: s["phase"] == "Stopping")
+        offset.write_text(str(hours))
+        node.wait("flaky", lambda s: s["restartCount"] == 2)
+        assert 1.5 < time.monotonic() - began < 6
+        eventually(lambda: "deaf" not in node.records(), "killed when its grace period was over")
+        assert 2.5 < time.monotonic() - began < 8
+    finally:
+        node.kill()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A state directory of 6 MiB."""
+    folder.mkdir()
+    mount.mount_tmpfs(folder, 6 << 20, 0o700)
+    try:
+        yield
+    finally:
+        mount.unmount(folder)
+
+
+def test_a_full_disk_is_told_harms_nothing_and_is_got_over(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with small_disk(node_dirs.state), operating(node_dirs) as node:
+        old = container("old", busybox_rootfs, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 5")
+        node.apply(old)
+        pid = node.wait("old", lambda s: s["phase"] == "Running")["pid"]
+        go = Path(f"/proc/{pid}/root/go")
+        go.touch()  # made while there is room; it is what ends the container
+        filler = node_dirs.state / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(b"x" * 4096)
+        node.apply(old, container("new", busybox_rootfs, "sleep", "1000"))
+        eventually(lambda: "No space left" in node.log(), "the full disk is told")
+        assert node.process is not None
+        assert node.process.poll() is None, node.log()
+        filler.unlink()
+        node.wait("new", lambda s: s["phase"] == "Running", 90)
+        status = node.wait("old", lambda s: s["phase"] == "Running" and s["restartCount"] >= 1, 90)
+        assert status["lastState"]["terminated"]["exitCode"] == 5
+        (node_dirs.manifests / "objects.yaml").unlink()
+        eventually(lambda: not node.records(), "gone", 60)
+        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+
+
+def test_nothing_of_the_operator_is_in_a_container(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    node = Operator(node_dirs)
+    node.start(OARLOCK_SECRET="x", NOTIFY_SOCKET="/run/nowhere", LISTEN_PID="1")
+    try:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", env=[{"name": "A", "value": "b"}]))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        environment = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
+        assert set(environment) == {"PATH", "HOME", "HOSTNAME", "A"}
+        assert environment["HOSTNAME"] == "web"
+        assert {entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()} <= {"0", "1", "2"}
+    finally:
+        node.kill()
+
+
+def test_a_container_reaches_neither_its_given_tree_nor_another_ones_layer(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    writes = ("/etc/passwd", "/sys/fs/cgroup/x", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/new")
+    tries = "; ".join(f"(echo x > {path}) 2>/dev/null && echo wrote {path}" for path in writes)
+    before = (busybox_rootfs / "etc/passwd").read_bytes()
+    with operating(node_dirs) as node:
+        three = container("three", busybox_rootfs, "sh", "-c", f"{tries}; sleep 1000")
+        three["spec"]["rootfs"]["readOnly"] = True
+        node.apply(
+            container("one", busybox_rootfs, "sh", "-c", f"{tries}; touch /mine; sleep 1000"),
+            container("two", busybox_rootfs, "sh", "-c", "ls /; sleep 1000"),
+            three,
+        )
+        for name in ("one", "two", "three"):
+            node.wait(name, lambda s: s["phase"] == "Running")
+        eventually(lambda: "/new" in node.command("logs", "one").stdout, "it has tried")
+        assert node.command("logs", "one").stdout.split() == ["wrote", "/etc/passwd", "wrote", "/new"]
+        assert "mine" not in node.command("logs", "two").stdout
+        assert node.command("logs", "three").stdout == ""
+    assert (busybox_rootfs / "etc/passwd").read_bytes() == before
+    assert not (busybox_rootfs / "new").exists()
+
+
+def test_records_and_bundles_are_for_root_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", env=[{"name": "TOKEN", "value": "s3cret"}]))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        for folder in (node_dirs.state, node_dirs.run):
+            assert folder.stat().st_mode & 0o777 == 0o700
+        for path in (*node_dirs.state.glob("records/*.json"), *node_dirs.run.glob("bundles/*/config.json")):
+            assert path.stat().st_mode & 0o777 == 0o600
+        assert "s3cret" not in node.log()
+        arguments = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        assert "s3cret" not in arguments
+
+
+def test_records_of_another_node_are_refused_and_left_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000"))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node.kill()
+        refused = node.command("run", "--node-name", "node-b", check=False)
+        assert refused.returncode == 1
+        assert "node-a" in refused.stderr
+        os.kill(pid, 0)
