@@ -91,6 +91,12 @@ class Operator:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=5)
 
+    def cpu_seconds(self) -> float:
+        """CPU time it has used, user and system."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log(self) -> str:
         """All that it has said."""
         return self._log.read_text() if self._log.exists() else ""

@@ -69,6 +69,13 @@ def test_a_command_that_cannot_run_is_told(node_dirs: NodeDirs, busybox_rootfs: 
         assert command in status["message"]
 
 
+def test_a_working_directory_that_is_a_file_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("lost", busybox_rootfs, "pwd", workingDir="/etc/passwd", restartPolicy="Never"))
+        status = node.wait("lost", ended)
+        assert (status["exitCode"], status["reason"]) == (126, "ContainerCannotRun")
+
+
 def test_an_oom_kill_of_init_and_of_a_child_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     memory = {"resources": {"limits": {"memory": "16Mi"}}, "restartPolicy": "Never"}
     with operating(node_dirs) as node:

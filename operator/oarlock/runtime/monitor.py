@@ -22,6 +22,7 @@ from oarlock.runtime.command import ENVIRONMENT, message_of
 from oarlock.runtime.container import Container
 
 _MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
+_NO_DIRECTORY = re.compile(r"container init: mkdir [^:]*: not a directory|chdir to cwd")
 _NOT_EXECUTABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
 
 
@@ -127,6 +128,8 @@ class Monitor:
                 return CommandNotRunnable(message, 127)
             if _NOT_EXECUTABLE.search(message):
                 return CommandNotRunnable(message, 126)
+        if _NO_DIRECTORY.search(message):
+            return CommandNotRunnable(message, 126)
         return CreateFailed(message)
 
     def _last_error(self) -> str:
