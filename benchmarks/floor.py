@@ -1,0 +1,167 @@
+"""The floor: conmon and runc driven by hand with oarlock's own config.json, and nothing around them.
+
+What is timed is conmon's spawn, the answer with the pid, and `runc start`. The bundle (config.json, the
+overlay) is made before, and there is no record, no cgroup for conmon, no network set-up and no status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oarlock.api.containerspec import validate
+from oarlock.bundle import make as bundle
+
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_CGROUP = "/oarlock-floor"
+_HIERARCHIES = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle that is ready to be created."""
+
+    id: str
+    bundle: Path
+    layers: Path
+
+
+class Floor:
+    """Runs containers below `folder` with the least that conmon and runc need."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._conmon, self._runc = _found("conmon"), _found("runc")
+        for name in ("runtime", "exits", "sockets", "logs", "bundles", "layers"):
+            (folder / name).mkdir(mode=0o700, parents=True)
+        self._count = 0
+
+    def make(self, document: Mapping[str, Any]) -> Made:
+        """The bundle that oarlock makes of an object; not timed."""
+        self._count += 1
+        name = f"floor-{self._count:04d}"
+        made = Made(name, self._folder / "bundles" / name, self._folder / "layers" / name)
+        spec = validate(document, where="the floor's object", node_name="node-a")
+        bundle.make(
+            spec,
+            hostname="floor",
+            cgroup_path=f"{_CGROUP}/{name}",
+            attempt_dir=made.layers,
+            bundle_dir=made.bundle,
+        )
+        return made
+
+    def run(self, made: Made) -> float:
+        """Create and start the container; the seconds that took."""
+        start_read, start_write = os.pipe()
+        sync_read, sync_write = os.pipe()
+        pipes = {"_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)}
+        began = time.monotonic()
+        conmon = subprocess.Popen(
+            self._arguments(made),
+            cwd=made.bundle,
+            env=_ENVIRONMENT | pipes,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(sync_write, start_read),
+        )
+        os.close(sync_write)
+        os.close(start_read)
+        os.write(start_write, b"\0")
+        with open(sync_read, "rb") as sync:
+            answer = json.loads(sync.readline())
+        self._runtime("start", made.id)
+        took = time.monotonic() - began
+        os.close(start_write)
+        conmon.wait()
+        if answer["pid"] <= 0:
+            raise AssertionError(f"the floor's container was not created: {answer}")
+        return took
+
+    def remove(self, made: Made) -> None:
+        """End the container and remove all of it; not timed."""
+        self._runtime("delete", "--force", made.id)
+        with contextlib.suppress(FileNotFoundError):
+            conmon = int((made.bundle / "conmon.pid").read_text())
+            _wait_for_end(conmon)
+        bundle.remove(made.layers, made.bundle)
+        for hierarchy in _HIERARCHIES.iterdir():
+            with contextlib.suppress(OSError):
+                (hierarchy / _CGROUP.strip("/") / made.id).rmdir()
+
+    def burst(self, documents: Sequence[Mapping[str, Any]], at_once: int) -> float:
+        """Containers per second with so many being made at one time."""
+        made = [self.make(document) for document in documents]
+        with ThreadPoolExecutor(at_once) as threads:
+            try:
+                began = time.monotonic()
+                list(threads.map(self.run, made))
+                return len(made) / (time.monotonic() - began)
+            finally:
+                list(threads.map(self.remove, made))
+
+    def _runtime(self, *arguments: str) -> None:
+        subprocess.run(
+            [self._runc, "--root", str(self._folder / "runtime"), *arguments],
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=30,
+        )
+
+    def _arguments(self, made: Made) -> list[str]:
+        """As oarlock has them, so that conmon does the same work."""
+        return [
+            self._conmon,
+            *("-c", made.id, "-u", made.id, "-n", made.id),
+            *("-r", self._runc, "--runtime-arg", f"--root={self._folder / 'runtime'}"),
+            *("-b", str(made.bundle), "-p", str(made.bundle / "pidfile"), "-P", str(made.bundle / "conmon.pid")),
+            *("-l", f"k8s-file:{self._folder / 'logs' / made.id}"),
+            *("--exit-dir", str(self._folder / "exits"), "--persist-dir", str(made.bundle)),
+            *("--socket-dir-path", str(self._folder / "sockets"), "--no-sync-log"),
+        ]
+
+
+@contextlib.contextmanager
+def floor(folder: Path) -> Iterator[Floor]:
+    """A floor in a new folder; its cgroups are gone at the end."""
+    try:
+        yield Floor(folder)
+    finally:
+        for hierarchy in _HIERARCHIES.iterdir():
+            with contextlib.suppress(OSError):
+                (hierarchy / _CGROUP.strip("/")).rmdir()
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        import select
+
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(5000):
+            raise AssertionError(f"conmon {pid} does not end")
+    finally:
+        os.close(fd)
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program, path=_ENVIRONMENT["PATH"])
+    if path is None:
+        raise FileNotFoundError(f"{program} is missing: run make setup")
+    return path
