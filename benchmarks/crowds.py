@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -106,8 +107,11 @@ def _pids(setting: Setting) -> dict[str, int]:
 
 def _pidfds(pid: int) -> int:
     """How many processes a process holds."""
-    folder = Path(f"/proc/{pid}/fd")
-    return sum("pidfd" in os.readlink(folder / name) for name in os.listdir(folder))
+    folder, held = Path(f"/proc/{pid}/fd"), 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held += "pidfd" in os.readlink(folder / name)
+    return held
 
 
 def _told_ready(log: str) -> float:

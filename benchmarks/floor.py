@@ -36,20 +36,25 @@ class Made:
 
 
 class Floor:
-    """Runs containers below `folder` with the least that conmon and runc need."""
+    """Runs containers with the least that conmon and runc need.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        state: takes the containers' layers, as oarlock's state directory does.
+        run: takes everything else, as its run directory does.
+    """
+
+    def __init__(self, state: Path, run: Path) -> None:
+        self._folder, self._layers = run, state / "floor"
         self._conmon, self._runc = _found("conmon"), _found("runc")
-        for name in ("runtime", "exits", "sockets", "logs", "bundles", "layers"):
-            (folder / name).mkdir(mode=0o700, parents=True)
+        for name in ("runtime", "exits", "sockets", "logs", "bundles"):
+            (run / name).mkdir(mode=0o700, parents=True)
         self._count = 0
 
     def make(self, document: Mapping[str, Any]) -> Made:
         """The bundle that oarlock makes of an object; not timed."""
         self._count += 1
         name = f"floor-{self._count:04d}"
-        made = Made(name, self._folder / "bundles" / name, self._folder / "layers" / name)
+        made = Made(name, self._folder / "bundles" / name, self._layers / name)
         spec = validate(document, where="the floor's object", node_name="node-a")
         bundle.make(
             spec,
@@ -134,10 +139,10 @@ class Floor:
 
 
 @contextlib.contextmanager
-def floor(folder: Path) -> Iterator[Floor]:
-    """A floor in a new folder; its cgroups are gone at the end."""
+def floor(state: Path, run: Path) -> Iterator[Floor]:
+    """A floor in new folders; its cgroups are gone at the end."""
     try:
-        yield Floor(folder)
+        yield Floor(state, run)
     finally:
         for hierarchy in _HIERARCHIES.iterdir():
             with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.floor import Floor, floor
 from benchmarks.observing import Api, ApiWatch
+from oarlock.linux.mount import mount_tmpfs
 from tests.busybox import make_rootfs
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.test_operator import RBAC
@@ -26,6 +27,7 @@ from tests.operating import Operator, container, eventually
 _CRD = Path(__file__).parents[1] / "crds" / "oarlock.dev_containerspecs.yaml"
 _POSTERS = 4
 _SETTLED = 1.0
+_RUN_SIZE = 512 << 20
 
 
 @dataclass(slots=True)
@@ -133,8 +135,10 @@ def setting(say: Callable[[str], None]) -> Iterator[Setting]:
         rootfs.mkdir()
         make_rootfs(rootfs)
         dirs = held.enter_context(node_directories())
+        dirs.run.mkdir(mode=0o700)
+        mount_tmpfs(dirs.run, _RUN_SIZE, 0o700)  # as /run is
         options = ("--kubeconfig", str(cluster.kubeconfig("oarlock")))
-        by_hand = held.enter_context(floor(dirs.root / "floor"))
+        by_hand = held.enter_context(floor(dirs.state, dirs.run / "floor"))
         watch = held.enter_context(ApiWatch(cluster))
         api = held.enter_context(contextlib.closing(Api(cluster)))
         operator = Operator(dirs, *options)

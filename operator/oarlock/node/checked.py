@@ -80,9 +80,8 @@ def _times(configuration: Configuration) -> None:
             f"--backoff-initial {configuration.backoff_initial:g}s is longer than "
             f"--backoff-max {configuration.backoff_max:g}s; raise the second or lower the first"
         )
-    for name in ("create_timeout", "kill_timeout"):
-        if getattr(configuration, name) <= 0:
-            raise ConfigurationError(f"{option(name).flag}: must be longer than nothing, as 60s")
+    if configuration.create_timeout <= 0:
+        raise ConfigurationError("--create-timeout: must be longer than nothing, as 60s")
     if configuration.log_max_size < 4096:
         raise ConfigurationError("--log-max-size: must be at least 4Ki")
 

@@ -131,9 +131,6 @@ class Configuration:
     in_cluster: bool = _option(
         False, "Use the pod's service account, whatever KUBECONFIG says.", values.boolean, "Kubernetes", ""
     )
-    namespaces: tuple[str, ...] = _option(
-        (), "Namespaces to serve (default: all).", values.text, "Kubernetes", "NAME,…", several=True
-    )
     conmon: Path = _option(
         Path("conmon"), "conmon, as a path or a name to find in PATH.", values.program, "Runtime", "PROGRAM"
     )
@@ -166,9 +163,6 @@ class Configuration:
     max_parallel_creates: int = _option(8, "Containers being created at one time.", values.positive, "Runtime", "COUNT")
     create_timeout: float = _option(
         240.0, "How long conmon and the runtime may take to create.", values.duration, "Runtime", "DURATION"
-    )
-    kill_timeout: float = _option(
-        120.0, "How long a process may take to end after SIGKILL.", values.duration, "Runtime", "DURATION"
     )
     backoff_initial: float = _option(
         10.0, "Delay before the second restart; doubles with each.", values.duration, "Restarts", "DURATION"

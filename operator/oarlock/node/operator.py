@@ -20,6 +20,7 @@ from oarlock.linux import mount
 from oarlock.linux.files import write_atomic
 from oarlock.linux.inotify import Event, Inotify, Mask
 from oarlock.linux.process import Endings, boot_id
+from oarlock.network import loopback
 from oarlock.node.configuration import Configuration
 from oarlock.node.logging import set_up
 from oarlock.node.rotation import LogKeeper
@@ -49,6 +50,7 @@ def run(configuration: Configuration) -> int:
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     os.umask(0o077)
+    loopback.load()
     with _taken(configuration):
         asyncio.run(_serve(configuration))
     return 0

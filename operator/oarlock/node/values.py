@@ -47,11 +47,6 @@ _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-def text(given: str) -> str:
-    """Any text."""
-    return given
-
-
 def boolean(given: str) -> bool:
     """`true` or `false`, and what else YAML and shells write for them."""
     word = given.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,8 @@ class Attempt:
         try:
             container.log.parent.mkdir(parents=True, exist_ok=True)
             self._drop_old_logs()
-            bundle.make(
+            make = functools.partial(
+                bundle.make,
                 spec,
                 hostname=hostname,
                 cgroup_path=container.cgroup,
@@ -82,7 +84,7 @@ class Attempt:
                 forbidden=policy.forbidden,
                 allowed=policy.allowed_rootfs,
             )
-            self._live = await self._node.runtime.create(container)
+            self._live = await self._node.runtime.create(container, make)
             if not shares_network(spec):
                 await loopback.up(self._live.init.pid)
         except BaseException:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from oarlock.api.accepted import RESTARTED_AT, Accepted
-from oarlock.api.changes import replaced_fields
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
-from oarlock.errors import BundleError, CommandNotRunnable, NodeFull, OarlockError, ObjectGone, StartFailed
+from oarlock.errors import CommandNotRunnable, OarlockError, ObjectGone, StartFailed
 from oarlock.linux import clock
 from oarlock.reconcile import decide as steps
+from oarlock.reconcile import view
 from oarlock.reconcile.admission import refusal
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
@@ -129,33 +127,8 @@ class Keeper:
         )
 
     def _observe(self) -> steps.Observed:
-        record, current, last = self.record, self.record.current, self.record.last
-        container: steps.Created | steps.Alive | steps.Ended | None = None
-        if current is not None:
-            if self._attempt is None or self._attempt.ended:
-                container = steps.Ended()
-            elif current.stage != "started":
-                container = steps.Created()
-            else:
-                container = steps.Alive(
-                    paused=current.paused,
-                    changed=self._changed(current.spec, current.restartedAt),
-                    stop_since=current.stopSince,
-                    stop_grace=current.stopGrace or 0.0,
-                    stop_cause=current.stopCause,
-                    killed=current.killed,
-                )
-        told = None
-        if last is not None:
-            rearmed = bool(record.lastSpec is not None and self._changed(record.lastSpec, record.lastRestartedAt))
-            told = steps.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
-        retry_at = record.retryAt if not (told and told.rearmed) else 0.0
-        return steps.Observed(container=container, last=told, retry_at=retry_at)
-
-    def _changed(self, spec: dict[str, Any], restarted_at: str | None) -> tuple[str, ...]:
-        if self._restarted_at() not in (None, restarted_at):
-            return (f"metadata.annotations[{RESTARTED_AT}]",)
-        return () if spec == self.record.spec else replaced_fields(spec, self.record.spec)
+        alive = self._attempt is not None and not self._attempt.ended
+        return view.observed(self.record, self._restarted_at(), alive=alive)
 
     def _restarted_at(self) -> str | None:
         return self.override_restart or self.record.annotations.get(RESTARTED_AT)
@@ -177,16 +150,7 @@ class Keeper:
         self._ledger.waiting = self._words(steps.decide(self._desired(), observed, clock.boot_seconds()))
 
     def _words(self, step: steps.Step) -> tuple[str, str] | None:
-        match step:
-            case steps.Wait(reason="BackOff"):
-                delay = self.node.policy.backoff.delay(self.record.backoffSteps - 1)
-                return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {self.record.retryTime}"
-            case steps.Wait(reason="NameTaken"):
-                return "NameTaken", f"{self.blocked_by}; rename one of them or remove it"
-            case steps.Create():
-                return "ContainerCreating", "the container is being created"
-            case _:
-                return None
+        return view.words(step, self.record, self.node.policy.backoff, self.blocked_by)
 
     async def _act(self, step: steps.Step) -> bool:
         """Do one step; True when nothing of the object is left."""
@@ -217,14 +181,7 @@ class Keeper:
 
     async def _trouble(self, error: Exception) -> None:
         """A step failed for a reason that is not the container's: say so, and try again later."""
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            reason = "NodeError"
-        elif isinstance(error, NodeFull | OSError):
-            reason = "NodeFull"
-        elif isinstance(error, BundleError):
-            reason = "CreateContainerConfigError"
-        else:
-            reason = "CreateContainerError"
+        reason = view.trouble(error)
         record = self.record
         record.failures += 1
         delay = RETRY.delay(record.failures)
@@ -249,8 +206,8 @@ class Keeper:
             if not self._held and self._holding is None:
                 self._holding = asyncio.create_task(self._hold())
             try:
-                self._ledger.save(durable=True, required=True)
-                await self._attempt.create(spec, self._hostname())
+                self._ledger.save(durable=True, required=True, patient=True)
+                await self._attempt.create(spec, view.hostname(spec, record.name, self.node.name))
             except CommandNotRunnable as error:
                 await self._refused_by_runtime(str(error), error.exit_code)
                 return
@@ -389,12 +346,6 @@ class Keeper:
             size,
             rotation.maxFiles or policy.log_max_files,
         )
-
-    def _hostname(self) -> str:
-        spec = self._spec
-        if spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host"):
-            return self.node.name
-        return spec.hostname or self.record.name.replace(".", "-")[:63].rstrip("-")
 
     def _say(self, text: str, *values: object) -> None:
         logger.info("%s: " + text, self.key, *values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,6 +18,8 @@ from oarlock.records.model import Current, Exit, Record
 
 logger = logging.getLogger(__name__)
 _KEPT_EXITS = 10
+_PATIENCE = 0.5
+"""Seconds that a creation may take before its source is told of it: most are over sooner, which saves a patch."""
 _CAUSES: dict[str | None, Literal["exited", "replaced", "stopped"]] = {None: "exited", "Replaced": "replaced"}
 
 
@@ -37,15 +40,17 @@ class Ledger:
         self.record = record
         self.waiting: tuple[str, str] | None = None
         self.telling = True
-        self._saved: str | None = None
+        self._saved: bytes | None = None
         self._failures = 0
+        self._telling: asyncio.TimerHandle | None = None
 
-    def save(self, *, durable: bool = False, required: bool = False) -> None:
+    def save(self, *, durable: bool = False, required: bool = False, patient: bool = False) -> None:
         """Bring status, disk and source up to date; nothing is written when nothing changed.
 
         Args:
             durable: the record must outlive a power loss.
             required: what follows must not happen unless the record is written.
+            patient: the source is told only if this is still so in half a second.
 
         Raises:
             OSError: with `required`; else the write is tried again later.
@@ -64,14 +69,28 @@ class Ledger:
             delay = RETRY.delay(self._failures)
             logger.warning("%s: its record cannot be written: %s; tried again in %g s", record.key, error, delay)
             asyncio.get_running_loop().call_later(delay, self._wake)
-        if changed and self.telling:
-            self._node.reporters[record.source].report(record.key, status)
+        if changed:
+            self._tell_soon(_PATIENCE if patient else 0.0)
+
+    def _tell_soon(self, delay: float) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if delay:
+            self._telling = asyncio.get_running_loop().call_later(delay, self._tell)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.telling:
+            self._node.reporters[self.record.source].report(self.record.key, self.record.status)
 
     def _write(self, durable: bool) -> None:
-        data = self.record.model_dump_json(exclude_none=True)
-        if data != self._saved:
-            self._node.store.write(self.record.uid, data.encode(), durable=durable)
-            self._saved, self._failures = data, 0
+        data = self.record.model_dump_json(exclude_none=True).encode()
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        if digest != self._saved:
+            self._node.store.write(self.record.uid, data, durable=durable)
+            self._saved, self._failures = digest, 0
 
     def ended(
         self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool, rebooted: bool

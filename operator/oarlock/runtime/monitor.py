@@ -52,6 +52,7 @@ class Monitor:
         conmon takes the end of the start pipe for the start byte, so it is given both ends: an operator
         that dies now leaves a conmon that waits, holding `monitor.lock`, and is found by it.
         """
+        self._container.bundle.mkdir(mode=0o700, exist_ok=True)
         start_read, self._start = os.pipe()
         self._undo.callback(os.close, start_read)
         self._undo.callback(os.close, self._start)

@@ -1,0 +1,85 @@
+"""What a keeper sees of its object, and the words for it: pure functions of the record."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from oarlock.api.accepted import RESTARTED_AT
+from oarlock.api.changes import replaced_fields
+from oarlock.api.spec import Spec
+from oarlock.errors import BundleError, NodeFull
+from oarlock.reconcile import decide as steps
+from oarlock.reconcile.backoff import BackOff
+from oarlock.records.model import Record
+
+
+def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.Observed:
+    """What there is of an object.
+
+    Args:
+        restarted_at: the restart that is asked for.
+        alive: whether the recorded attempt's process lives.
+    """
+    current, last = record.current, record.last
+    container: steps.Created | steps.Alive | steps.Ended | None = None
+    if current is not None:
+        if not alive:
+            container = steps.Ended()
+        elif current.stage != "started":
+            container = steps.Created()
+        else:
+            container = steps.Alive(
+                paused=current.paused,
+                changed=changed(record, current.spec, current.restartedAt, restarted_at),
+                stop_since=current.stopSince,
+                stop_grace=current.stopGrace or 0.0,
+                stop_cause=current.stopCause,
+                killed=current.killed,
+            )
+    told = None
+    if last is not None:
+        rearmed = record.lastSpec is not None and bool(
+            changed(record, record.lastSpec, record.lastRestartedAt, restarted_at)
+        )
+        told = steps.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
+    return steps.Observed(container=container, last=told, retry_at=0.0 if told and told.rearmed else record.retryAt)
+
+
+def changed(
+    record: Record, spec: dict[str, Any], restarted_before: str | None, restarted_at: str | None
+) -> tuple[str, ...]:
+    """Why the object's present version needs another container than one made of `spec`; empty when it does not."""
+    if restarted_at not in (None, restarted_before):
+        return (f"metadata.annotations[{RESTARTED_AT}]",)
+    return () if spec == record.spec else replaced_fields(spec, record.spec)
+
+
+def words(step: steps.Step, record: Record, backoff: BackOff, blocked_by: str | None) -> tuple[str, str] | None:
+    """Reason and sentence of what is waited for before a step is over; None when nothing is."""
+    match step:
+        case steps.Wait(reason="BackOff"):
+            delay = backoff.delay(record.backoffSteps - 1)
+            return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {record.retryTime}"
+        case steps.Wait(reason="NameTaken"):
+            return "NameTaken", f"{blocked_by}; rename one of them or remove it"
+        case steps.Create():
+            return "ContainerCreating", "the container is being created"
+        case _:
+            return None
+
+
+def hostname(spec: Spec, object_name: str, node_name: str) -> str:
+    """The container's host name."""
+    if spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host"):
+        return node_name
+    return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
+
+
+def trouble(error: Exception) -> str:
+    """The reason of a step that failed for something that is not the container's doing."""
+    if isinstance(error, NodeFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return "NodeFull"
+    if isinstance(error, OSError):
+        return "NodeError"
+    return "CreateContainerConfigError" if isinstance(error, BundleError) else "CreateContainerError"
