@@ -121,7 +121,7 @@ def _conditions(record: Record, state: str, phase: str, reason: str, message: st
     stalled = (
         record.refused is not None
         or reason == "NameTaken"
-        or phase == "Failed"
+        or phase in ("Failed", "Unknown")
         or (record.problem is not None and reason in ("InvalidSpec", "Refused"))
     )
     reasons = (reason, message)

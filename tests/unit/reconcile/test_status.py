@@ -1,0 +1,150 @@
+"""The status as a function of the record: phases, states and conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oarlock.api.status import Status
+from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
+from oarlock.records.model import Current, Exit
+from tests.unit.records.test_store import record
+
+NOW = "2026-01-01T00:00:10Z"
+
+
+def current(**fields: Any) -> Current:
+    given: dict[str, Any] = {"attempt": 2, "containerID": "u-1-2", "runtime": "/r", "spec": {}, "logPath": "/l"}
+    return Current(**(given | fields))
+
+
+def ended(code: int, **fields: Any) -> Exit:
+    reason = "Completed" if code == 0 else "Error"
+    given: dict[str, Any] = {"attempt": 1, "containerID": "u-1-1", "exitCode": code, "reason": reason}
+    return Exit(**(given | {"message": "it ended", "finishedAt": "2026-01-01T00:00:09Z"} | fields))
+
+
+RUNS = current(stage="started", pid=7, monitorPID=6, startedAt="2026-01-01T00:00:08Z")
+CONDITIONS = ("Ready", "Reconciling", "Stalled", "ContainerReady")
+
+TABLE: list[tuple[str, dict[str, Any], str, tuple[str, str] | None, str, str]] = [
+    ("new", {}, "Running", None, "Pending", "-R--"),
+    ("creating", {"current": current()}, "Running", None, "Pending", "-R--"),
+    ("runs", {"current": RUNS}, "Running", None, "Running", "Y--C"),
+    ("paused as wanted", {"current": RUNS.model_copy(update={"paused": True})}, "Paused", None, "Paused", "Y---"),
+    ("runs, to be paused", {"current": RUNS}, "Paused", None, "Running", "-R-C"),
+    (
+        "stopping",
+        {"current": RUNS.model_copy(update={"stopCause": "Stopped", "stopGrace": 30.0})},
+        "Stopped",
+        None,
+        "Stopping",
+        "-R--",
+    ),
+    ("stopped", {"exits": [ended(143, cause="stopped")]}, "Stopped", None, "Stopped", "Y---"),
+    ("never ran, stopped", {}, "Stopped", None, "Stopped", "Y---"),
+    ("succeeded", {"exits": [ended(0)]}, "Running", None, "Succeeded", "Y---"),
+    ("failed", {"exits": [ended(3)]}, "Running", None, "Failed", "--S-"),
+    ("in back-off", {"exits": [ended(3)]}, "Running", ("CrashLoopBackOff", "back-off 10 s"), "BackOff", "-R--"),
+    ("restarting", {"exits": [ended(3)]}, "Running", ("ContainerCreating", "being created"), "Pending", "-R--"),
+    ("name taken", {}, "Running", ("NameTaken", "the name belongs to another"), "Pending", "--S-"),
+    ("not allowed", {"problem": ("Refused", "privileged")}, "Running", None, "Pending", "--S-"),
+    ("no root yet", {"problem": ("CreateContainerConfigError", "no such tree")}, "Running", None, "Pending", "-R--"),
+    (
+        "runs, newest version invalid",
+        {"current": RUNS, "refused": (2, "spec.x: no")},
+        "Running",
+        None,
+        "Running",
+        "--SC",
+    ),
+    (
+        "lost",
+        {"exits": [ended(-1, reason="ContainerStatusUnknown")]},
+        "Running",
+        None,
+        "Unknown",
+        "--S-",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "waiting", "phase", "conditions"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_phase_and_conditions(
+    fields: dict[str, Any], state: str, waiting: tuple[str, str] | None, phase: str, conditions: str
+) -> None:
+    found = status_of(record(**fields), state=state, now=NOW, waiting=waiting)
+    Status.model_validate(found)
+    assert found["phase"] == phase
+    assert tuple(each["type"] for each in found["conditions"]) == CONDITIONS
+    assert (
+        "".join(
+            letter if each["status"] == "True" else "-"
+            for letter, each in zip("YRSC", found["conditions"], strict=True)
+        )
+        == conditions
+    )
+    assert len(found["state"]) == 1
+    assert all(each["reason"] and each["message"] for each in found["conditions"])
+
+
+def test_the_flat_fields_describe_the_last_exit_until_the_next_one_runs() -> None:
+    oom = ended(137, signal=9, oomKilled=True, reason="OOMKilled")
+    waits = status_of(record(exits=[oom]), state="Running", now=NOW, waiting=("CrashLoopBackOff", "…"))
+    assert (waits["exitCode"], waits["signal"], waits["oomKilled"]) == (137, 9, True)
+    runs = status_of(record(exits=[oom], current=RUNS), state="Running", now=NOW, waiting=None)
+    assert not {"exitCode", "signal", "oomKilled", "finishedAt"} & set(runs)
+    assert (runs["pid"], runs["monitorPID"]) == (7, 6)
+    assert runs["lastState"]["terminated"]["exitCode"] == 137
+    assert "pid" not in waits
+
+
+def test_a_transition_time_changes_with_its_status_only() -> None:
+    first = status_of(record(current=RUNS), state="Running", now="2026-01-01T00:00:01Z", waiting=None)
+    kept = status_of(record(current=RUNS, status=first), state="Running", now=NOW, waiting=None)
+    assert kept == first
+    ready, *others = status_of(record(exits=[ended(3)], status=first), state="Running", now=NOW, waiting=None)[
+        "conditions"
+    ]
+    assert (ready["status"], ready["lastTransitionTime"]) == ("False", NOW)
+    assert others[0]["lastTransitionTime"] == "2026-01-01T00:00:01Z"
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "file", "facts"),
+    [
+        (0, None, (0, None)),
+        (3 << 8, None, (3, None)),
+        (137 << 8, None, (137, None)),
+        (255 << 8, 255, (255, None)),
+        (9, None, (137, 9)),
+        (15 | 0x80, None, (143, 15)),
+        (None, 137, (137, None)),
+        (None, 0, (0, None)),
+        (None, None, (-1, None)),
+    ],
+)
+def test_exit_facts(wait_status: int | None, file: int | None, facts: tuple[int, int | None]) -> None:
+    assert exit_facts(wait_status, file) == facts
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "oom", "cause", "reason", "words"),
+    [
+        (0, None, False, None, "Completed", "ended with exit code 0"),
+        (3, None, False, None, "Error", "ended with exit code 3"),
+        (137, 9, False, None, "Error", "ended by signal SIGKILL"),
+        (137, 9, True, None, "OOMKilled", "took init of it"),
+        (1, None, True, None, "OOMKilled", "took a child process of it"),
+        (0, None, True, None, "Completed", "took a child process of it"),
+        (143, 15, False, "Deleted", "Error", "because it was deleted"),
+        (168, 40, False, None, "Error", "ended with exit code 168"),
+    ],
+)
+def test_exit_sentence(code: int, number: int | None, oom: bool, cause: str | None, reason: str, words: str) -> None:
+    found, sentence = exit_sentence(code, number, oom, cause)
+    assert found == reason
+    assert words in sentence
