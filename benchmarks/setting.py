@@ -20,7 +20,7 @@ from benchmarks.observing import Api, ApiWatch
 from oarlock.linux.mount import mount_tmpfs
 from tests.busybox import make_rootfs
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.test_operator import RBAC
+from tests.cluster.serving import RBAC
 from tests.node_dirs import node_directories
 from tests.operating import Operator, container, eventually
 

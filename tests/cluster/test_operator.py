@@ -2,99 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.control_plane import ControlPlane, KubectlFailed
-from tests.cluster.faulty_proxy import FaultyProxy
+from tests.cluster.serving import SLEEPER, Served, operator_of, serve
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, census, container, eventually
+from tests.operating import census, container, eventually
 
-RBAC = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: oarlock-least}
-rules:
-- {apiGroups: [oarlock.dev], resources: [containerspecs], verbs: [get, list, watch, patch]}
-- {apiGroups: [oarlock.dev], resources: [containerspecs/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: oarlock-least}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: oarlock-least}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: oarlock}]
-"""
 KILLED_AT = Path(__file__).parents[1] / "node" / "killed_at.py"
-CRD = Path(__file__).parents[2] / "crds" / "oarlock.dev_containerspecs.yaml"
-SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
-
-
-class Served:
-    """An operator that serves the cluster with the least rights, and what kubectl says of its objects."""
-
-    def __init__(self, cluster: ControlPlane, node: Operator) -> None:
-        self.cluster, self.node = cluster, node
-
-    def apply(self, *objects: dict[str, Any]) -> None:
-        for each in objects:
-            each["spec"].setdefault("nodeName", "node-a")
-        documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        self.cluster.kubectl("apply", "-f", "-", input=documents)
-
-    def object(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.cluster.kubectl("get", "cspec", name, "-o", "json"))
-        return found
-
-    def wait(self, name: str, until: Callable[[dict[str, Any]], Any], deadline: float = 30) -> dict[str, Any]:
-        last: dict[str, Any] = {}
-
-        def reached() -> bool:
-            nonlocal last
-            last = self.object(name).get("status", {})
-            return bool(last) and bool(until(last))
-
-        try:
-            eventually(reached, f"status of {name}", deadline)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; last: {last}\n{self.node.log()[-4000:]}") from None
-        return last
-
-    def names(self) -> set[str]:
-        return set(self.cluster.kubectl("get", "cspec", "-o", "name").split())
-
-
-def operator_of(cluster: ControlPlane, dirs: NodeDirs, *, url: str | None = None, **how: Any) -> Operator:
-    """An operator that serves the cluster with the least rights, not yet started."""
-    cluster.kubectl("apply", "-f", "-", input=RBAC)
-    return Operator(dirs, "--kubeconfig", str(cluster.kubeconfig("oarlock", url=url)), **how)
-
-
-def serve(cluster: ControlPlane, dirs: NodeDirs, *, url: str | None = None) -> Served:
-    node = operator_of(cluster, dirs, url=url)
-    node.start()
-    node.wait_ready()
-    return Served(cluster, node)
-
-
-@pytest.fixture
-def served(cluster: ControlPlane, node_dirs: NodeDirs) -> Iterator[Served]:
-    """A running operator; at the end its objects are deleted and gone, and so are their containers."""
-    served = serve(cluster, node_dirs)
-    try:
-        yield served
-        cluster.kubectl("delete", "cspec", "--all", "--timeout=60s")
-        eventually(lambda: not served.node.records(), "every record is gone")
-        assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
-        assert served.node.process is not None
-        assert served.node.process.poll() is None, served.node.log()
-    finally:
-        served.node.kill()
 
 
 def test_applied_running_and_seen_with_kubectl(served: Served, busybox_rootfs: Path) -> None:
@@ -199,54 +118,6 @@ def requests(cluster: ControlPlane) -> int:
     return cluster.request_count("containerspecs", verb="PATCH")
 
 
-def test_containers_and_policy_go_on_while_the_api_is_away(
-    cluster: ControlPlane, served: Served, busybox_rootfs: Path
-) -> None:
-    served.apply(
-        container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0),
-        container("job", busybox_rootfs, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 5"),
-    )
-    web = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
-    job = served.wait("job", lambda s: s["phase"] == "Running")["pid"]
-    cluster.stop_api()
-    away_until = time.monotonic() + 60
-    try:
-        Path(f"/proc/{job}/root/go").write_text("")
-        eventually(
-            lambda: (
-                served.node.status("job").get("restartCount") == 1 and served.node.status("job")["phase"] == "Running"
-            ),
-            "restarted with the API away",
-        )
-        served.node.kill()
-        served.node.start()
-        served.node.wait_ready(2)
-        time.sleep(max(0, away_until - time.monotonic()))  # away for a minute in all
-    finally:
-        cluster.start_api()
-    status = served.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1, 5)
-    assert status["lastState"]["terminated"]["exitCode"] == 5
-    assert served.object("web")["status"]["pid"] == web
-
-
-@pytest.mark.timeout(200)
-def test_90_seconds_of_503_end_nothing(cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    with FaultyProxy(cluster) as proxy:
-        served = serve(cluster, node_dirs, url=proxy.url)
-        try:
-            served.apply(container("web", busybox_rootfs, *SLEEPER))
-            served.wait("web", lambda s: s["phase"] == "Running")
-            with proxy.answering(503):
-                proxy.drop_connections()
-                served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
-                time.sleep(90)  # longer than the retries of any client
-            status = served.wait("web", lambda s: s["phase"] == "Stopped", 5)
-            assert status["exitCode"] == 7
-            cluster.kubectl("delete", "cspec", "web", "--timeout=30s")
-        finally:
-            served.node.kill()
-
-
 def test_objects_of_another_node_are_left_alone(served: Served, busybox_rootfs: Path) -> None:
     served.apply(container("theirs", busybox_rootfs, "sleep", "1000", nodeName="node-b"))
     served.apply(container("ours", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
@@ -303,35 +174,3 @@ def test_a_name_belongs_to_the_source_that_had_it_first(served: Served, busybox_
     assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
     (served.node.dirs.manifests / "objects.yaml").unlink()
     assert served.wait("web", lambda s: s["phase"] == "Running")["pid"]
-
-
-def test_the_definition_deleted_and_made_again(served: Served, busybox_rootfs: Path) -> None:
-    served.apply(container("web", busybox_rootfs, *SLEEPER))
-    served.wait("web", lambda s: s["phase"] == "Running")
-    served.cluster.kubectl("delete", "crd", "containerspecs.oarlock.dev", "--timeout=60s")
-    eventually(lambda: not served.node.records(), "the objects went with their definition")
-    served.cluster.apply_crd(CRD)
-    served.apply(container("web", busybox_rootfs, *SLEEPER))
-    served.wait("web", lambda s: s["phase"] == "Running")
-
-
-def test_an_object_that_vanished_while_the_watch_was_down_is_stopped(
-    cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path
-) -> None:
-    with FaultyProxy(cluster) as proxy:
-        served = serve(cluster, node_dirs, url=proxy.url)
-        try:
-            served.apply(container("web", busybox_rootfs, *SLEEPER))
-            served.wait("web", lambda s: s["phase"] == "Running")
-            proxy.close_port()
-            proxy.drop_connections()
-            off = '[{"op": "remove", "path": "/metadata/finalizers"}]'
-            cluster.kubectl("patch", "cspec", "web", "--type=json", "-p", off)
-            cluster.kubectl("delete", "cspec", "web")
-            cluster.compact_etcd()
-            assert served.node.status("web")["phase"] == "Running"
-            proxy.open_port()
-            eventually(lambda: not served.node.records(), "the container is stopped and forgotten")
-            assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
-        finally:
-            served.node.kill()
