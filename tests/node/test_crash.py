@@ -11,6 +11,8 @@ import pytest
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, census, container, eventually, live_inits, operating
 
+SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+UPGRADED = Path(__file__).with_name("upgraded.py")
 POINTS = (
     "record written",
     "conmon spawned",
@@ -45,6 +47,27 @@ def test_containers_keep_their_pid_over_a_restart_of_the_operator(node_dirs: Nod
         node.start()
         node.wait_ready(3)
         assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == pid
+
+
+def test_an_upgrade_with_one_more_default_restarts_nothing(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    old = Operator(node_dirs)
+    objects = [container(f"c{number}", busybox_rootfs, *SLEEPER) for number in range(3)]
+    old.apply(*objects)
+    old.start()
+    pids = {name: old.wait(name, lambda s: s["phase"] == "Running")["pid"] for name in ("c0", "c1", "c2")}
+    old.stop()
+    later = Operator(node_dirs, entry=(str(UPGRADED),))
+    later.start()
+    later.wait_ready(2)
+    try:
+        objects[0]["spec"]["priority"] = 7
+        objects[1]["spec"]["priority"] = 100
+        later.apply(*objects)
+        replaced = later.wait("c0", lambda s: s["phase"] == "Running" and s["pid"] != pids["c0"])
+        assert replaced["restartCount"] == 1
+        assert {name: later.status(name)["pid"] for name in ("c1", "c2")} == {n: pids[n] for n in ("c1", "c2")}
+    finally:
+        later.kill()
 
 
 def test_an_exit_while_the_operator_is_away_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

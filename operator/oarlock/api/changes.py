@@ -18,18 +18,21 @@ def replaced_fields(old: Mapping[str, Any], new: Mapping[str, Any], model: type[
     """Names of the top-level fields whose change replaces the container.
 
     Both specs are as accepted, before defaults, and are compared through today's model with its defaults
-    left out: a field that an upgrade adds with a default changes nothing.
+    left out: a field that an upgrade adds with a default changes nothing. If today's model cannot read one
+    of them, they are compared as they are written.
     """
-    before, after = _canonical(old, model), _canonical(new, model)
-    return tuple(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
+    try:
+        before, after = _canonical(old, model), _canonical(new, model)
+    except ValidationError:
+        before, after = dict(old), dict(new)
+    names = (before.keys() | after.keys()) - IN_PLACE
+    return tuple(sorted(name for name in names if before.get(name) != after.get(name)))
 
 
 def _canonical(given: Mapping[str, Any], model: type[Spec]) -> dict[str, Any]:
-    try:
-        fields = model.model_validate(given).model_dump(mode="json", exclude_defaults=True)
-    except ValidationError:
-        fields = dict(given)
-    for amounts in (fields.get("resources") or {}).values():
+    """The fields that say something, amounts in one spelling. Raises ValidationError."""
+    fields = model.model_validate(given).model_dump(mode="json", exclude_defaults=True)
+    for amounts in fields.get("resources", {}).values():
         for name in amounts:
-            amounts[name] = str(quantity.value_of(amounts[name]).normalize())
-    return {name: value for name, value in fields.items() if name not in IN_PLACE and value not in ({}, [], None)}
+            amounts[name] = quantity.value_of(amounts[name])
+    return {name: value for name, value in fields.items() if value not in ({}, [])}

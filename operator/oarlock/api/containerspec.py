@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from oarlock.api.fields import Contradiction
 from oarlock.api.spec import SUPPORTED_LATER, Spec
 from oarlock.errors import InvalidSpec
 
@@ -57,8 +58,8 @@ def problems(document: Mapping[str, Any], *, where: str, node_name: str | None) 
 def given_spec(document: Mapping[str, Any], node_name: str | None) -> dict[str, Any]:
     """The spec as accepted, before defaults, with the node's name filled in."""
     spec = dict(document["spec"])
-    if node_name is not None:
-        spec.setdefault("nodeName", node_name)
+    if node_name is not None and spec.get("nodeName") is None:
+        spec["nodeName"] = node_name
     return spec
 
 
@@ -74,7 +75,7 @@ def _parse(document: Mapping[str, Any], node_name: str | None, where: str) -> Sp
 def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
     for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
         if document.get(field) != wanted:
-            yield InvalidSpec(where, field, f"is {document.get(field)!r}; write {wanted}")
+            yield InvalidSpec(where, field, f"is {_named(document.get(field))}; write {wanted}")
     for name in document:
         if name not in _TOP:
             yield InvalidSpec(where, str(name), _unknown(str(name), _TOP))
@@ -91,11 +92,11 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
     name, namespace = metadata.get("name"), metadata.get("namespace", "default")
     if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.match(name):
         yield InvalidSpec(
-            where, "metadata.name", f"is {name!r}; write lower-case letters, digits, '-' and '.', at most 253"
+            where, "metadata.name", f"is {_named(name)}; write lower-case letters, digits, '-' and '.', at most 253"
         )
     if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.match(namespace):
         yield InvalidSpec(
-            where, "metadata.namespace", f"is {namespace!r}; write lower-case letters, digits and '-', at most 63"
+            where, "metadata.namespace", f"is {_named(namespace)}; write lower-case letters, digits and '-', at most 63"
         )
     for field in ("labels", "annotations"):
         entries = metadata.get(field) or {}
@@ -107,21 +108,18 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
 
 def _spec_problems(error: ValidationError, where: str) -> Iterator[InvalidSpec]:
     seen = set()
-    for detail in error.errors(include_url=False, include_context=False):
-        path = _path(detail["loc"])
+    for detail in error.errors(include_url=False):
+        path = _path(detail)
         if path not in seen:
             seen.add(path)
             yield InvalidSpec(where, path, _sentence(detail))
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """`('env', 1, 'name')` as `spec.env[1].name`; pydantic's own names of union members are left out."""
-    parts = [
-        part
-        for part in location
-        if isinstance(part, int) or (re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", part) and part not in ("str", "int"))
-    ]
-    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+def _path(detail: ErrorDetails) -> str:
+    """The field at fault, as `spec.env[1].name`."""
+    cause = detail.get("ctx", {}).get("error")
+    location = detail["loc"] + (cause.path if isinstance(cause, Contradiction) else ())
+    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
 
 
 def _sentence(detail: ErrorDetails) -> str:
@@ -135,9 +133,19 @@ def _sentence(detail: ErrorDetails) -> str:
             return detail["msg"].removeprefix("Value error, ")
         case "string_type":
             return f"must be a string, not {_named(given)}; quote it"
+        case "bool_type":
+            return f"must be true or false, not {_named(given)}; write it without quotes"
+        case "int_type":
+            return f"must be a whole number, not {_named(given)}; write it without quotes and units"
+        case "list_type":
+            return f"must be a list, not {_named(given)}; write it as [a, b]"
+        case "too_long":
+            return f"has {detail['ctx']['actual_length']} entries; write at most {detail['ctx']['max_length']}"
+        case "model_type":
+            return f"must be a mapping, not {_named(given)}; write its fields below it"
         case _:
-            message = detail["msg"][0].lower() + detail["msg"][1:]
-            return f"{message}, not {_named(given)}; correct it"
+            message = detail["msg"].replace("Input should be", "must be").replace("String should have", "must have")
+            return f"{message[0].lower()}{message[1:]}, not {_named(given)}; correct it"
 
 
 def _named(given: object) -> str:

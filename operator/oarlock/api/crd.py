@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ from oarlock.api.status import Status
 
 _KEEP = (
     *("type", "description", "default", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength"),
-    *("minItems", "maxItems", "required", "x-kubernetes-int-or-string"),
+    *("minItems", "maxItems", "required", "x-kubernetes-int-or-string", "x-kubernetes-validations"),
 )
 """What a structural schema has of JSON schema. Defaults of objects and lists stay out: absent means the same."""
 _COLUMNS = (
@@ -34,20 +35,6 @@ def crd() -> dict[str, Any]:
     """The definition as the API server takes it."""
     spec = _structural(Spec.model_json_schema())
     spec["description"] = "The container, and the state it should be in."
-    spec["properties"]["nodeName"]["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": "nodeName cannot be changed; delete the object and make it again"}
-    ]
-    spec["x-kubernetes-validations"] = [
-        {"rule": "has(self.rootfs)", "message": "exactly one root filesystem is needed: give rootfs.path"},
-        {
-            "rule": "!(has(self.hostNetwork) && self.hostNetwork && has(self.network) && self.network.mode != 'Host')",
-            "message": "hostNetwork true contradicts network.mode None; drop one of them",
-        },
-        {
-            "rule": "(has(self.command) && size(self.command) > 0) || (has(self.args) && size(self.args) > 0)",
-            "message": "command and args are both empty; give the program to run in command",
-        },
-    ]
     status = _structural(Status.model_json_schema())
     schema = {
         "type": "object",
@@ -68,7 +55,7 @@ def crd() -> dict[str, Any]:
         "subresources": {"status": {}},
         "selectableFields": [{"jsonPath": ".spec.nodeName"}],
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path, "priority": priority}
+            {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
             for name, kind, path, priority in _COLUMNS
         ],
         "schema": {"openAPIV3Schema": schema},
@@ -100,7 +87,7 @@ def _structural(schema: dict[str, Any]) -> dict[str, Any]:
 def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     node = _resolved(node, definitions)
     flat = {
-        key: node[key]
+        key: copy.deepcopy(node[key])
         for key in _KEEP
         if key in node and not (key == "default" and (node[key] is None or isinstance(node[key], dict | list)))
     }
@@ -129,5 +116,5 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
         if choice.get("type") != "null" and not inner:
             inner = _resolved(choice, definitions)
     if own.get("x-kubernetes-int-or-string"):
-        inner = {key: value for key, value in inner.items() if key in ("pattern", "x-kubernetes-int-or-string")}
+        inner = {key: value for key, value in inner.items() if key not in ("type", "title")}
     return inner | own

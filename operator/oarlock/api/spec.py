@@ -1,6 +1,7 @@
 """The spec of a ContainerSpec: core/v1's names wherever core/v1 has the field, flattened.
 
-A field is in this model only once it works. The CRD is generated from it (`crd.py`).
+A field is in this model only once it works. The CRD is generated from it (`crd.py`), and the descriptions
+are what `kubectl explain` prints.
 """
 
 from __future__ import annotations
@@ -9,10 +10,24 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from oarlock.api import quantity
-from oarlock.api.capabilities import CAPABILITIES
+from oarlock.api.fields import (
+    WHOLE,
+    AbsolutePath,
+    Contradiction,
+    EnvName,
+    Label,
+    LogSize,
+    NodeName,
+    Part,
+    Quantity,
+    Word,
+    cel,
+    rules,
+)
+from oarlock.api.security import SecurityContext
 
 
 class State(StrEnum):
@@ -31,131 +46,76 @@ class RestartPolicy(StrEnum):
     NEVER = "Never"
 
 
-def _quantity(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError("must be a quantity such as 500m, 2, 64Mi or 1G")
-    quantity.value_of(value)
-    return value
-
-
-Quantity = Annotated[
-    StrictStr | StrictInt,
-    BeforeValidator(_quantity),
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": quantity.PATTERN}),
-]
-AbsolutePath = Annotated[StrictStr, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
-
-
-class Part(BaseModel):
-    """Base of every piece of a spec: what it does not know, it refuses."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class RootFS(Part):
     """A directory tree of the node, used as the container's root. It is never written to."""
 
     path: AbsolutePath = Field(
-        description="Absolute path of the tree on the node. It may be shared by many containers."
+        description="Absolute path of an unpacked root filesystem on the node, as /srv/rootfs/busybox. It is never "
+        "written to: what a container writes goes to a layer of its own, thrown away at the next restart. Many "
+        "containers may share one tree."
     )
-    readOnly: StrictBool = Field(False, description="Whether the container sees its root read-only.")
+    readOnly: StrictBool = Field(
+        False,
+        description="Whether the container sees its root read-only, so that writes fail with EROFS. "
+        "The same as securityContext.readOnlyRootFilesystem; either is enough.",
+    )
 
 
 class EnvVar(Part):
     """One environment variable."""
 
-    name: Annotated[StrictStr, Field(pattern=r"^[ -<>-~]+$", max_length=1024)] = Field(
-        description="Name of the variable: printable ASCII without '='."
-    )
-    value: Annotated[StrictStr, Field(max_length=131072, pattern=r"^[^\x00]*$")] = Field(
-        "", description="Its value. $(NAME) of an earlier variable is expanded, $$ is one $."
+    name: EnvName = Field(description="Name of the variable: printable ASCII without '='.")
+    value: Word = Field(
+        "",
+        description="Its value; numbers and booleans must be quoted. $(NAME) is replaced by a variable further up in "
+        "the list, $$ is one $; what cannot be resolved stays as it is.",
     )
 
 
 class ResourceList(Part):
     """Amounts of what the node has."""
 
-    cpu: Quantity | None = Field(None, description="CPU cores, as 500m or 2.")
-    memory: Quantity | None = Field(None, description="Memory in bytes, as 64Mi.")
+    cpu: Quantity | None = Field(
+        None,
+        description="CPU, in cores (2, '0.5') or thousandths of one (500m). "
+        "As a limit it throttles; as a request it is a share when CPUs are scarce.",
+    )
+    memory: Quantity | None = Field(
+        None,
+        description="Memory in bytes, usually with a suffix (64Mi, 1Gi). As a limit it is enforced: the kernel's OOM "
+        "killer takes a process that needs more, and status.oomKilled says so.",
+    )
+
+
+def _within(name: str) -> dict[str, str]:
+    """The server's rule that the request of `name` is within its limit."""
+    given = " && ".join(f"has(self.{kind}) && has(self.{kind}.{name})" for kind in ("requests", "limits"))
+    request, limit = (f"quantity(string(self.{kind}.{name}))" for kind in ("requests", "limits"))
+    message = f"is more than limits.{name}; lower it or raise the limit"
+    return cel(f"!({given}) || {request}.compareTo({limit}) <= 0", message, f".requests.{name}")
 
 
 class Resources(Part):
     """What the container may use, and what it is weighed by."""
 
+    model_config = ConfigDict(json_schema_extra=rules(_within("cpu"), _within("memory")))
+
     limits: ResourceList = Field(
-        ResourceList(), description="The most the container may use; memory above it is an OOM kill."
+        ResourceList(), description="The most the container may use. What is absent is not limited."
     )
     requests: ResourceList = Field(
-        ResourceList(), description="The share the container is weighed by under contention."
+        ResourceList(),
+        description="What the container is weighed by when others want the same; the limit when absent. "
+        "It must not be more than the limit.",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Resources:
-        for name, measure in (("cpu", quantity.cpu_millis), ("memory", quantity.bytes_of)):
+        for name in ("cpu", "memory"):
             request, limit = getattr(self.requests, name), getattr(self.limits, name)
-            if request is not None and limit is not None and measure(request) > measure(limit):
-                raise ValueError(
-                    f"requests.{name} {request} is more than limits.{name} {limit}; lower it or raise the limit"
-                )
-        return self
-
-
-def _capability(value: object) -> object:
-    if isinstance(value, str) and value != "ALL" and value.removeprefix("CAP_") not in CAPABILITIES:
-        raise ValueError(f"{value!r} is not a Linux capability; write one such as NET_ADMIN, or ALL")
-    return value
-
-
-Capability = Annotated[StrictStr, BeforeValidator(_capability), Field(max_length=64)]
-
-
-class Capabilities(Part):
-    """Linux capabilities relative to the default set."""
-
-    add: Annotated[list[Capability], Field(max_length=64)] = Field(
-        [], description="Capabilities to add, as NET_ADMIN; ALL for every one."
-    )
-    drop: Annotated[list[Capability], Field(max_length=64)] = Field(
-        [], description="Capabilities to take away; ALL for every one."
-    )
-
-
-class SeccompProfile(Part):
-    """Which system calls are allowed."""
-
-    type: Literal["RuntimeDefault", "Unconfined"] = Field(
-        "RuntimeDefault",
-        description="RuntimeDefault: the field's default profile. Unconfined: no filter; needs the node's permission.",
-    )
-
-
-UserId = Annotated[StrictInt, Field(ge=0, le=4294967294)]
-
-
-class SecurityContext(Part):
-    """Who the container runs as and what it may do."""
-
-    runAsUser: UserId | None = Field(None, description="Numeric user id; 0 when absent.")
-    runAsGroup: UserId | None = Field(
-        None, description="Numeric group id; the user's own from /etc/passwd when absent."
-    )
-    runAsNonRoot: StrictBool = Field(False, description="Refuse to run as user 0.")
-    readOnlyRootFilesystem: StrictBool = Field(False, description="Whether the container sees its root read-only.")
-    allowPrivilegeEscalation: StrictBool | None = Field(
-        None, description="Allow set-user-id programs to gain privileges; no when absent."
-    )
-    privileged: StrictBool = Field(
-        False, description="Everything the operator itself may do; only where the node allows it."
-    )
-    capabilities: Capabilities = Field(Capabilities(), description="Linux capabilities to add and to drop.")
-    seccompProfile: SeccompProfile = Field(SeccompProfile(), description="The seccomp profile.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SecurityContext:
-        if self.runAsNonRoot and self.runAsUser == 0:
-            raise ValueError("runAsNonRoot contradicts runAsUser 0; give another user or drop runAsNonRoot")
-        if self.privileged and self.allowPrivilegeEscalation is False:
-            raise ValueError("privileged contradicts allowPrivilegeEscalation false; drop one of them")
+            if None not in (request, limit) and quantity.value_of(request) > quantity.value_of(limit):
+                problem = f"{request} is more than limits.{name} {limit}; lower it or raise the limit"
+                raise Contradiction(("requests", name), problem)
         return self
 
 
@@ -163,80 +123,138 @@ class Network(Part):
     """Where the container's network comes from."""
 
     mode: Literal["Host", "None"] = Field(
-        "None", description="Host: the node's network. None: an own one with loopback only."
+        "None", description="Host: the node's own network. None: a network of its own with nothing but loopback."
     )
-
-
-def _size(value: object) -> object:
-    if quantity.bytes_of(_quantity(value)) < 4096:  # type: ignore[arg-type]  # _quantity checked the type
-        raise ValueError("must be at least 4Ki")
-    return value
-
-
-LogSize = Annotated[Quantity, BeforeValidator(_size)]
 
 
 class LogRotation(Part):
     """When the container's log is rotated, and how much of it is kept."""
 
     maxSize: LogSize | None = Field(
-        None, description="Rotate at this size; the operator's own setting (10Mi) when absent."
-    )
-    maxFiles: Annotated[StrictInt, Field(ge=2, le=100)] | None = Field(
         None,
-        description="How many files are kept, the current one included; the operator's own setting (5) when absent.",
+        description="Bytes at which the log file is rotated, as 10Mi; at least 4Ki. "
+        "The operator's own setting (10Mi) when absent.",
+    )
+    maxFiles: Annotated[StrictInt, Field(ge=2, le=100), WHOLE] | None = Field(
+        None,
+        description="How many files are kept, the current one included. The operator's own setting (5) when absent.",
     )
 
 
-Word = Annotated[StrictStr, Field(max_length=131072, pattern=r"^[^\x00]*$")]
+_NO_COMMAND = "command and args are both empty; give the program to run in command"
+_TWO_NETWORKS = "hostNetwork true contradicts network.mode None; drop one of them"
 
 
 class Spec(Part):
     """What the container is and which state it should be in."""
 
-    nodeName: Annotated[StrictStr, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = (
-        Field(description="The node that runs it. It cannot be changed.")
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!(has(self.hostNetwork) && self.hostNetwork && has(self.network) && self.network.mode != 'Host')",
+                _TWO_NETWORKS,
+                ".hostNetwork",
+            ),
+            cel(
+                "(has(self.command) && size(self.command) > 0) || (has(self.args) && size(self.args) > 0)",
+                _NO_COMMAND,
+                ".command",
+            ),
+        )
     )
-    state: State = Field(State.RUNNING, description="Desired state: Running, Stopped or Paused (frozen in memory).")
-    rootfs: RootFS = Field(description="The root filesystem: a directory tree on the node.")
+
+    nodeName: NodeName = Field(
+        description="Name of the node that runs the container: what its operator was started with. It cannot be "
+        "changed; make a new object instead. In the manifest directory it may be left out.",
+        json_schema_extra=rules(
+            cel("self == oldSelf", "nodeName cannot be changed; delete the object and make it again")
+        ),
+    )
+    state: State = Field(
+        State.RUNNING,
+        description="What the container should be doing. Running: started, and started again as restartPolicy says. "
+        "Stopped: ended, and kept so. Paused: every process frozen, its memory kept. Applies in place.",
+    )
+    rootfs: RootFS = Field(
+        description="The root filesystem: a directory tree on the node. A change replaces the container."
+    )
     command: Annotated[list[Word], Field(max_length=1024)] = Field(
-        [], description="The program and its first arguments."
+        [],
+        description="The program and its first arguments, run without a shell and looked up in the container's PATH. "
+        "$(NAME) is replaced by a variable from env, $$ is one $. Needed unless args is given. A change replaces the "
+        "container.",
     )
-    args: Annotated[list[Word], Field(max_length=4096)] = Field([], description="Arguments added to command.")
-    workingDir: AbsolutePath | None = Field(None, description="Working directory, made when missing; / when absent.")
-    env: Annotated[list[EnvVar], Field(max_length=1024, json_schema_extra={"x-key": "name"})] = Field(
-        [], description="Environment variables, in order."
+    args: Annotated[list[Word], Field(max_length=4096)] = Field(
+        [],
+        description="Arguments after those of command, with $(NAME) and $$ as there. A change replaces the container.",
     )
-    resources: Resources = Field(Resources(), description="CPU and memory requests and limits.")
-    securityContext: SecurityContext = Field(SecurityContext(), description="User, capabilities and confinement.")
-    tty: StrictBool = Field(False, description="Give the container a terminal.")
-    restartPolicy: RestartPolicy = Field(
-        RestartPolicy.ALWAYS, description="Always, OnFailure (exit code other than 0) or Never. Applies in place."
-    )
-    terminationGracePeriodSeconds: Annotated[StrictInt, Field(ge=0, le=31536000)] = Field(
-        30, description="Seconds between TERM and KILL when the container is stopped. Applies in place."
-    )
-    hostNetwork: StrictBool = Field(False, description="Use the node's network; the same as network.mode Host.")
-    network: Network | None = Field(None, description="The container's network; none but loopback when absent.")
-    hostname: Annotated[StrictStr, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = Field(
+    workingDir: AbsolutePath | None = Field(
         None,
-        description="The container's host name; the object's name when absent, the node's with the node's network.",
+        description="Directory in the container where the program starts, made when missing; / when absent. "
+        "A change replaces the container.",
+    )
+    env: Annotated[list[EnvVar], Field(max_length=1024, json_schema_extra={"x-key": "name"})] = Field(
+        [],
+        description="Environment variables, in order, each name once. PATH, HOME and HOSTNAME are set unless named "
+        "here. A change replaces the container.",
+    )
+    resources: Resources = Field(
+        Resources(), description="CPU and memory: requests and limits. A change replaces the container."
+    )
+    securityContext: SecurityContext = Field(
+        SecurityContext(), description="User, capabilities and confinement. A change replaces the container."
+    )
+    tty: StrictBool = Field(
+        False,
+        description="Give the process a terminal: its standard output and error are then one stream. "
+        "A change replaces the container.",
+    )
+    restartPolicy: RestartPolicy = Field(
+        RestartPolicy.ALWAYS,
+        description="When an ended container is started again. Always: at every end. OnFailure: when the exit code is "
+        "not 0. Never: not at all. The first restart is at once, the next after 10 s, doubling up to 5 minutes, and "
+        "at once again after a run of 10 minutes. Applies in place.",
+    )
+    terminationGracePeriodSeconds: Annotated[StrictInt, Field(ge=0, le=31536000), WHOLE] = Field(
+        30,
+        description="Seconds between TERM and KILL when the container is stopped, replaced or deleted; 0 is KILL at "
+        "once. Applies in place.",
+    )
+    hostNetwork: StrictBool = Field(
+        False,
+        description="Use the node's own network; the same as network.mode Host. A change replaces the container.",
+    )
+    network: Network | None = Field(
+        None,
+        description="The container's network. When absent it has nothing but loopback, unless hostNetwork is true. "
+        "A change replaces the container.",
+    )
+    hostname: Label | None = Field(
+        None,
+        description="The host name that the container sees; the object's name when absent. With the node's network "
+        "it is always the node's name. A change replaces the container.",
     )
     trusted: StrictBool = Field(
-        True, description="Whether the trusted runtime may be used; false asks for the untrusted one."
+        True,
+        description="Whether the container's program is trusted. If not, it runs under the node's untrusted runtime, "
+        "where one is configured; so do all containers of a node whose default is untrusted. "
+        "A change replaces the container.",
     )
-    logRotation: LogRotation = Field(LogRotation(), description="Log rotation. Applies in place.")
+    logRotation: LogRotation = Field(
+        LogRotation(), description="How much of the container's output is kept on the node. Applies in place."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
         if self.hostNetwork and self.network is not None and self.network.mode != "Host":
-            raise ValueError("hostNetwork true contradicts network.mode None; drop one of them")
+            raise Contradiction(("hostNetwork",), _TWO_NETWORKS)
         if not self.command and not self.args:
-            raise ValueError("command and args are both empty; give the program to run in command")
-        names = [variable.name for variable in self.env]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"env has the name {name!r} twice; keep one of them")
+            raise Contradiction(("command",), _NO_COMMAND)
+        seen: set[str] = set()
+        for index, variable in enumerate(self.env):
+            if variable.name in seen:
+                raise Contradiction(("env", index, "name"), f"is {variable.name!r} a second time; keep one of them")
+            seen.add(variable.name)
         return self
 
 

@@ -50,7 +50,7 @@ class Terminated(_Shape):
     message: str | None = Field(None, description="One sentence: how it ended.")
     startedAt: Time | None = Field(None, description="When it was started.")
     finishedAt: Time | None = Field(None, description="When it ended.")
-    containerID: str | None = Field(None, description="oarlock://<id> of the attempt.")
+    containerID: str | None = Field(None, description="The attempt, as oarlock://<id>.")
 
 
 class ContainerState(_Shape):
@@ -80,7 +80,7 @@ class Status(_Shape):
     reason: str | None = Field(None, description="One word: why this phase.")
     message: str | None = Field(None, description="One sentence: why this phase, and the way out.")
     nodeName: str | None = Field(None, description="The node that speaks.")
-    containerID: str | None = Field(None, description="oarlock://<id> of the latest attempt.")
+    containerID: str | None = Field(None, description="The latest attempt, as oarlock://<id>.")
     pid: int | None = Field(None, description="Process id of the container's init on the node; only while it lives.")
     monitorPID: int | None = Field(None, description="Process id of its monitor, conmon; only while it lives.")
     exitCode: int | None = Field(
