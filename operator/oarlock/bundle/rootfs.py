@@ -17,7 +17,13 @@ from oarlock.errors import BundleError, NodeFull
 from oarlock.linux import mount
 from oarlock.linux.removal import remove_tree
 
-SYSTEM = tuple(Path(path) for path in ("/boot", "/dev", "/etc", "/proc", "/root", "/sys"))
+SYSTEM = tuple(
+    Path(path)
+    for path in (
+        *("/boot", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys"),
+        *("/var/lib/etcd", "/var/lib/kubelet"),
+    )
+)
 """No root filesystem is taken from these unless the operator's configuration lists it."""
 
 _FIELD = "spec.rootfs.path"
@@ -51,7 +57,9 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
         places = ", ".join(map(str, permitted))
         raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
     if real not in permitted and (real == Path("/") or any(real.is_relative_to(place) for place in SYSTEM)):
-        raise BundleError(f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node")
+        raise BundleError(
+            f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node; move it, or name it in --allowed-rootfs"
+        )
     return real
 
 

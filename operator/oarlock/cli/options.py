@@ -23,7 +23,7 @@ def _parameter(each: Option) -> inspect.Parameter:
     """One flag; its text is read by the table, so that flag, variable and file accept the same."""
     text = f"{each.help} [{each.variable}{_default(each)}]"
     if each.boolean:
-        flags = f"{each.flag}/--no-{each.flag[2:]}"
+        flags = each.flag if each.flag.startswith("--no-") else f"{each.flag}/--no-{each.flag[2:]}"
         kind: Any = Annotated[bool | None, typer.Option(flags, help=text, show_default=False)]
     elif each.several:
         info = typer.Option(each.flag, help=text, metavar=each.metavar, show_default=False)

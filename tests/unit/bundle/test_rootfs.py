@@ -24,7 +24,7 @@ def test_what_is_not_a_directory_is_refused_with_the_field(tmp_path: Path) -> No
             check_rootfs(tmp_path / name, forbidden=[], allowed=[])
 
 
-@pytest.mark.parametrize("path", ["/", "/etc", "/proc/self/root", "/proc", "/sys/fs", "/dev", "/root"])
+@pytest.mark.parametrize("path", ["/", "/etc", "/proc/self/root", "/proc", "/sys/fs", "/dev", "/root", "/home", "/run"])
 def test_the_nodes_own_system_is_refused(path: str) -> None:
     with pytest.raises(BundleError, match="not allowed on this node"):
         check_rootfs(Path(path), forbidden=[], allowed=[])
