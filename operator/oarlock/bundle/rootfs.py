@@ -58,7 +58,8 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
         raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
     if real not in permitted and (real == Path("/") or any(real.is_relative_to(place) for place in SYSTEM)):
         raise BundleError(
-            f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node; move it, or name it in --allowed-rootfs"
+            f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node; "
+            "move it, or name it in --allowed-rootfs"
         )
     return real
 
