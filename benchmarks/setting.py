@@ -20,11 +20,10 @@ from benchmarks.observing import Api, ApiWatch
 from oarlock.linux.mount import mount_tmpfs
 from tests.busybox import make_rootfs
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.serving import RBAC
+from tests.cluster.serving import CRD, RBAC
 from tests.node_dirs import node_directories
 from tests.operating import Operator, container, eventually
 
-_CRD = Path(__file__).parents[1] / "crds" / "oarlock.dev_containerspecs.yaml"
 _POSTERS = 4
 _SETTLED = 1.0
 _RUN_SIZE = 512 << 20
@@ -128,7 +127,7 @@ def setting(say: Callable[[str], None]) -> Iterator[Setting]:
     with contextlib.ExitStack() as held:
         say("starting etcd, kube-apiserver and the operator")
         cluster = held.enter_context(ControlPlane())
-        cluster.apply_crd(_CRD)
+        cluster.apply_crd(CRD)
         cluster.kubectl("apply", "-f", "-", input=RBAC)
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix="oar-rootfs-", dir="/var/tmp"))
         rootfs = Path(folder) / "busybox"

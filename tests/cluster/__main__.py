@@ -5,13 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 from tests.cluster.binaries import folder
 from tests.cluster.control_plane import ControlPlane
-
-CRD = Path(__file__).parents[2] / "crds" / "oarlock.dev_containerspecs.yaml"
+from tests.cluster.serving import CRD
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.control_plane import ControlPlane
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, eventually
 
+CRD = Path(__file__).parents[2] / "crds" / "oarlock.dev_containerspecs.yaml"
 RBAC = """
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole

@@ -20,7 +20,7 @@ from oarlock.node.values import Switch
 from tests.cluster import kubeconfig
 from tests.cluster.binaries import binary
 from tests.cluster.control_plane import ControlPlane, KubectlFailed
-from tests.cluster.test_operator import CRD, RBAC
+from tests.cluster.serving import CRD, RBAC
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, eventually
 

@@ -25,8 +25,8 @@ from oarlock.sources.kubernetes import client
 from oarlock.sources.kubernetes.source import KubernetesSource
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.faulty_proxy import FaultyProxy
+from tests.cluster.serving import CRD
 
-CRD = Path(__file__).parents[2] / "crds" / "oarlock.dev_containerspecs.yaml"
 NODE = "node-a"
 COLLECTION = "/apis/oarlock.dev/v1alpha1/namespaces/default/containerspecs"
 
