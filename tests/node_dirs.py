@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from oarlock.cgroups import v1
+
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,6 +27,11 @@ class NodeDirs:
     state: Path
     run: Path
     manifests: Path
+
+    @property
+    def cgroup_parent(self) -> str:
+        """This node's alone, so that nodes do not see each other's."""
+        return f"/{self.root.name}"
 
 
 def filesystem_type(path: Path) -> str:
@@ -74,6 +81,8 @@ def remove_node(dirs: NodeDirs) -> None:
             timeout=20,
             check=False,
         )
+    v1.sweep(dirs.cgroup_parent, ())
+    v1.remove(dirs.cgroup_parent)
     for point in reversed(mounts_below(dirs.root)):
         _libc.umount2(os.fsencode(point), _MNT_DETACH)
     left = mounts_below(dirs.root)

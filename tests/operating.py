@@ -18,6 +18,7 @@ import yaml
 from tests.node_dirs import NodeDirs
 
 DEADLINE = 30.0
+CGROUPS, CONMON = Path("/sys/fs/cgroup/memory"), "oarlock-conmon-"
 
 
 def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str, Any]:
@@ -54,10 +55,14 @@ class Operator:
     @property
     def _environment(self) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        mine = {"MANIFESTS": self.dirs.manifests, "STATE_DIR": self.dirs.state, "RUN_DIR": self.dirs.run}
-        return (
-            inherited | {f"OARLOCK_{name}": str(path) for name, path in mine.items()} | {"OARLOCK_NODE_NAME": "node-a"}
-        )
+        mine = {
+            "NODE_NAME": "node-a",
+            "MANIFESTS": self.dirs.manifests,
+            "STATE_DIR": self.dirs.state,
+            "RUN_DIR": self.dirs.run,
+            "CGROUP_PARENT": self.dirs.cgroup_parent,
+        }
+        return inherited | {f"OARLOCK_{name}": str(value) for name, value in mine.items()}
 
     def start(self, **environment: str) -> None:
         """Start it, without waiting for anything."""
@@ -180,10 +185,13 @@ def live_inits(dirs: NodeDirs) -> dict[str, list[int]]:
 def census(dirs: NodeDirs) -> dict[str, set[str]]:
     """Everything of containers on this node, by kind: what each of them must agree on is the records."""
     mounts = Path("/proc/self/mountinfo").read_text()
-    bundles = dirs.run / "bundles"
+    bundles, cgroups = dirs.run / "bundles", CGROUPS / dirs.root.name
     return {
         "monitors": set(live_inits(dirs)),
         "runtime": {entry.name for entry in (dirs.run / "runtime").iterdir()},
         "bundles": {entry.name for entry in bundles.iterdir()},
         "mounts": {entry.name for entry in bundles.iterdir() if f"{entry}/rootfs " in mounts},
+        "sockets": {entry.name for entry in (dirs.run / "sockets").iterdir()},
+        "cgroups": {entry.name for entry in cgroups.glob("*") if entry.is_dir() and not entry.name.startswith(CONMON)},
+        "conmon's cgroups": {entry.name.removeprefix(CONMON) for entry in cgroups.glob(f"{CONMON}*")},
     }

@@ -151,3 +151,66 @@ def test_records_of_another_node_are_refused_and_left_alone(node_dirs: NodeDirs,
         assert refused.returncode == 1
         assert "node-a" in refused.stderr
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("rootfs", ["/nope/nope", "/etc"])
+def test_what_cannot_start_can_be_stopped(node_dirs: NodeDirs, rootfs: str) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", Path(rootfs), "sleep", "1000"))
+        node.wait("web", lambda s: s["reason"] == "CreateContainerConfigError")
+        assert node.command("stop", "web").stdout == "default/web stopped\n"
+        assert node.status("web")["phase"] == "Stopped"
+        row = node.command("ps").stdout.splitlines()[1].split()
+        assert row[1:4] == ["web", "Stopped", "Stopped"]
+        node.command("start", "--no-wait", "web")
+        node.wait("web", lambda s: s["reason"] == "CreateContainerConfigError")
+
+
+def test_a_broken_record_is_one_sentence(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "true", restartPolicy="Never"))
+        node.wait("web", lambda s: s["phase"] == "Succeeded")
+        node.stop()
+        (record,) = (node_dirs.state / "records").glob("[!.]*.json")
+        record.write_text("{")
+        before = len(node.log().splitlines())
+        node.start()
+        assert node.process is not None
+        assert node.process.wait(timeout=20) == 1
+        (line,) = node.log().splitlines()[before:]
+        assert f"record {record} cannot be read" in line
+
+
+def test_one_state_directory_has_one_operator(node_dirs: NodeDirs) -> None:
+    with operating(node_dirs) as first:
+        first.wait_ready()
+        second = Operator(node_dirs, "--run-dir", str(node_dirs.root / "another"))
+        second.start()
+        assert second.process is not None
+        assert second.process.wait(timeout=20) == 1
+        assert first.process is not None
+        assert f"oarlock with pid {first.process.pid} (node node-a) already runs there" in second.log()
+
+
+def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    stray = Path(f"/sys/fs/cgroup/pids{node_dirs.cgroup_parent}/oarlock-conmon-stray-1")
+    stray.mkdir(parents=True)
+    with operating(node_dirs) as node:
+        node.wait_ready()
+        assert not stray.exists()
+
+
+def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    unit = Path("/sys/fs/cgroup/freezer/oar-unit")
+    unit.mkdir(exist_ok=True)
+    with operating(node_dirs) as node:
+        assert node.process is not None
+        (unit / "cgroup.procs").write_text(str(node.process.pid))
+        node.apply(container("web", busybox_rootfs, "sleep", "1000"))
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        assert set(map(int, (unit / "cgroup.procs").read_text().split())) == {node.process.pid}
+        monitor = Path(f"/proc/{status['monitorPID']}/cgroup").read_text()
+        own = f"oarlock-conmon-{status['containerID'].removeprefix('oarlock://')}"
+        assert f"freezer:{node_dirs.cgroup_parent}/{own}" in monitor
+        assert "oar-unit" not in Path(f"/proc/{status['pid']}/cgroup").read_text()
+    unit.rmdir()

@@ -152,7 +152,8 @@ def test_a_paused_container_is_frozen_thawed_and_deleted(node_dirs: NodeDirs, bu
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))
         status = node.wait("web", lambda s: s["phase"] == "Paused")
-        freezer = Path(f"/sys/fs/cgroup/freezer/oarlock/{node.records()['web']['current']['containerID']}")
+        own = node.records()["web"]["current"]["containerID"]
+        freezer = Path(f"/sys/fs/cgroup/freezer{node_dirs.cgroup_parent}/{own}")
         assert (freezer / "freezer.state").read_text().strip() == "FROZEN"
         node.apply(container("web", busybox_rootfs, *SLEEPER))
         assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == status["pid"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Container
+from functools import cache
 from pathlib import Path
 
 from cgroupspy.nodes import Node
@@ -17,13 +19,26 @@ MONITOR_CONTROLLERS = ("memory", "pids", "cpu")
 """Enough to count and bound monitors; each one more costs 3 ms at every create."""
 
 
+@cache
+def monitor_hierarchies() -> tuple[str, ...]:
+    """The hierarchies in which a monitor is moved: what counts it, and all in which this process is in a cgroup of its
+    own (a systemd unit, a pod). Whoever ends that cgroup must not end the containers."""
+    found = dict.fromkeys(MONITOR_CONTROLLERS)
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        name = names.removeprefix("name=")
+        if path != "/" and name and (ROOT / name / "cgroup.procs").exists():
+            found[name] = None
+    return tuple(found)
+
+
 def adopt(pid: int, cgroup: str) -> None:
-    """Move a process into a cgroup of its own in each controller that a monitor needs (`oci.go: CreateContainer`).
+    """Move a process into a cgroup of its own in each hierarchy that a monitor leaves (`oci.go: CreateContainer`).
 
     Raises:
         OSError: the cgroup cannot be made, or the process is gone.
     """
-    for controller in MONITOR_CONTROLLERS:
+    for controller in monitor_hierarchies():
         node = _node(controller)
         for name in _names(cgroup):
             node = node.create_cgroup(name)
@@ -39,6 +54,16 @@ def remove(cgroup: str) -> None:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOENT, errno.ENOTDIR):
                     raise
+
+
+def sweep(parent: str, kept: Container[str]) -> None:
+    """Remove every empty cgroup right below `parent` whose name is not among those kept."""
+    for hierarchy in ROOT.iterdir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(hierarchy / parent.strip("/")):
+                if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
+                    with contextlib.suppress(OSError):  # it holds processes, or is gone
+                        os.rmdir(entry.path)
 
 
 def processes(cgroup: str) -> set[int]:

@@ -28,7 +28,7 @@ def doctor(configuration: Configuration, form: str | None) -> int:
         for condition in summary:
             told = f": {condition['message']}" if condition["message"] else ""
             print(f"{condition['type']}: {condition['status']}{told}")
-    ready = summary[0]["status"] == "True"
+    ready = all(each["status"] == "True" for each in summary)
     return exitcodes.OK if ready else exitcodes.FAILED
 
 

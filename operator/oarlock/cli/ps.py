@@ -112,7 +112,7 @@ def operator_note(operator: Operator, configuration: Configuration) -> None:
 def _desired(record: Record) -> str:
     if record.data.get("deleted"):
         return "Deleted"
-    return str(record.spec.get("state") or "Running")
+    return record.desired
 
 
 def _one_line(text: str) -> str:

@@ -56,6 +56,11 @@ class Record:
         return self.data.get("spec") or {}
 
     @property
+    def desired(self) -> str:
+        """The state that is wanted: the command's word goes before the spec's."""
+        return str(self.data.get("override") or self.spec.get("state") or "Running")
+
+    @property
     def current(self) -> Mapping[str, Any]:
         return self.data.get("current") or {}
 

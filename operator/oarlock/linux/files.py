@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -31,6 +32,21 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
     os.rename(temporary, path)
     if durable:
         sync_folder(path.parent)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds an flock on a file; nobody does when there is none."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def sync_folder(folder: Path) -> None:

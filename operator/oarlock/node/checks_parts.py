@@ -11,7 +11,7 @@ from pathlib import Path
 from oarlock.errors import ConfigurationError, OarlockError
 from oarlock.node.checked import checked, find_program
 from oarlock.node.configuration import Configuration
-from oarlock.node.doctor import Check, fail, ok, warn
+from oarlock.node.doctor import Check, Verdict, fail, ok, warn
 
 ANSWER = 5.0
 """Seconds that a program or the API has to answer."""
@@ -23,15 +23,16 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+(?:[-+~.\w]*)")
 
 def programs(configuration: Configuration) -> Iterator[Check]:
     """The configuration as a whole, then conmon and each OCI runtime: there, executable, and answering."""
-    try:
-        checked(configuration)
-    except ConfigurationError as error:
-        yield fail("configuration", str(error), "correct this option")
     wanted = [("conmon", configuration.conmon), ("runtime_trusted", configuration.runtime_trusted)]
     if configuration.runtime_untrusted is not None:
         wanted.append(("runtime_untrusted", configuration.runtime_untrusted))
-    for name, program in wanted:
-        yield _program(name, program)
+    found = [_program(name, program) for name, program in wanted]
+    if all(each.verdict is not Verdict.FAIL for each in found):  # a missing program is told once
+        try:
+            checked(configuration)
+        except ConfigurationError as error:
+            yield fail("configuration", str(error), "correct this option")
+    yield from found
 
 
 def version_of(text: str) -> str | None:

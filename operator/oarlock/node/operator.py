@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from oarlock.errors import AlreadyRunning, ConfigurationError, ForeignRecord
+from oarlock.errors import AlreadyRunning, ConfigurationError, ForeignRecord, OarlockError
 from oarlock.linux import mount
 from oarlock.linux.files import write_atomic
 from oarlock.linux.inotify import Event, Inotify, Mask
@@ -69,8 +69,11 @@ async def _serve(configuration: Configuration) -> None:
                 await stop.wait()
                 logger.info("stopping; the containers go on")
                 raise _Stopped
-    except* _Stopped:
-        pass
+    except BaseExceptionGroup as ends:
+        _, others = ends.split(_Stopped)
+        if others is not None:
+            told = others.subgroup(OarlockError)
+            raise (told.exceptions[0] if told is not None else others) from None
 
 
 class _Stopped(Exception):
@@ -186,13 +189,22 @@ def _taken(configuration: Configuration) -> Iterator[None]:
     for folder in (configuration.state_dir, configuration.run_dir):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    lock = os.open(configuration.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with (
+        _locked("--run-dir", configuration.lock_file, configuration),
+        _locked("--state-dir", configuration.state_dir / "lock", configuration),
+    ):
+        _prepare(configuration)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(option: str, path: Path, configuration: Configuration) -> Iterator[None]:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(_holder(configuration, lock)) from None
-        _prepare(configuration)
+            raise AlreadyRunning(f"{option} {path.parent}: {_holder(lock)}") from None
         told = {
             "pid": os.getpid(),
             "nodeName": configuration.node_name,
@@ -205,14 +217,14 @@ def _taken(configuration: Configuration) -> Iterator[None]:
         os.close(lock)
 
 
-def _holder(configuration: Configuration, lock: int) -> str:
+def _holder(lock: int) -> str:
     with contextlib.suppress(ValueError):
         told = json.loads(os.pread(lock, 4096, 0))
         return (
-            f"--run-dir {configuration.run_dir}: oarlock with pid {told['pid']} (node {told['nodeName']}) "
-            "already runs there; stop it first, or give another --run-dir and --state-dir"
+            f"oarlock with pid {told['pid']} (node {told['nodeName']}) already runs there; "
+            "stop it first, or give another --run-dir and --state-dir"
         )
-    return f"--run-dir {configuration.run_dir}: another oarlock already runs there; stop it first"
+    return "another oarlock already runs there; stop it first"
 
 
 def _prepare(configuration: Configuration) -> None:

@@ -142,7 +142,7 @@ class Engine:
     def _read_override(self, keeper: Keeper) -> None:
         """An override holds until the object's document changes."""
         path = self._overrides / f"{keeper.key.uid}.json"
-        keeper.override = keeper.override_restart = None
+        keeper.record.override = keeper.override_restart = None
         try:
             told = json.loads(path.read_bytes())
         except (FileNotFoundError, ValueError):
@@ -150,12 +150,15 @@ class Engine:
         if told.get("generation") != keeper.record.generation:
             path.unlink(missing_ok=True)
             return
-        keeper.override = State(told["state"]) if told.get("state") else None
+        keeper.record.override = State(told["state"]) if told.get("state") else None
         keeper.override_restart = told.get("restartedAt")
 
     async def _remove_strays(self, records: list[Record]) -> None:
         """Remove containers and bundles that no record names."""
         named = {record.current.containerID for record in records if record.current}
+        policy = self._node.policy
+        prefix = policy.conmon_cgroup_prefix.rpartition("/")[2]
+        self._node.runtime.sweep(policy.cgroup_parent, named | {f"{prefix}{cid}" for cid in named})
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
         for stray in sorted(found - named):
             logger.warning("container %s has no record: removed", stray)

@@ -34,7 +34,6 @@ class Keeper:
         self.node, self.record, self._removed = node, record, removed
         self.key = record.key
         self.blocked_by: str | None = None
-        self.override: State | None = None
         self.override_restart: str | None = None
         self._spec = Spec.model_validate(record.spec)
         self._held = record.source != "kubernetes" or bool(record.current or record.exits)
@@ -104,17 +103,19 @@ class Keeper:
                 await self._trouble(error)
 
     def _decide(self) -> steps.Step:
-        refused = refusal(self._spec, self.node.policy)
         record = self.record
-        if refused and record.current is None and not record.deleted and self.state is not State.STOPPED:
-            self.record.problem = ("Refused", refused)
-            return steps.Settled()
+        if record.current is None:
+            if record.deleted or self.state is State.STOPPED:
+                record.problem, record.failures = None, 0
+            elif refused := refusal(self._spec, self.node.policy):
+                record.problem = ("Refused", refused)
+                return steps.Settled()
         return steps.decide(self._desired(), self._observe(), clock.boot_seconds())
 
     @property
     def state(self) -> State:
         """The desired state, an override of the command's applied."""
-        return self.override or self._spec.state
+        return State(self.record.override) if self.record.override else self._spec.state
 
     def _desired(self) -> steps.Desired:
         return steps.Desired(

@@ -58,7 +58,7 @@ class Exit(BaseModel):
 
 
 class Record(BaseModel):
-    """One object."""
+    """One object. `override` is the state that the command asked for, instead of the spec's."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,6 +76,7 @@ class Record(BaseModel):
     annotations: dict[str, str] = {}
     spec: dict[str, Any]
     deleted: bool = False
+    override: str | None = None
     attempt: int = 0
     current: Current | None = None
     exits: list[Exit] = []

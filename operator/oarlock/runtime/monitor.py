@@ -50,7 +50,8 @@ class Monitor:
         """Start conmon; it waits for the start byte.
 
         conmon takes the end of the start pipe for the start byte, so it is given both ends: an operator
-        that dies now leaves a conmon that waits, holding `monitor.lock`, and is found by it.
+        that dies now leaves a conmon that waits. It holds `monitor.lock` for its life, so that the next operator
+        knows when it has really ended.
         """
         self._container.bundle.mkdir(mode=0o700, exist_ok=True)
         start_read, self._start = os.pipe()

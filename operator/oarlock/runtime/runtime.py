@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from oarlock.cgroups import v1
 from oarlock.errors import RuntimeFailure, StartFailed
+from oarlock.linux.files import is_locked
 from oarlock.linux.process import Process, hold
 from oarlock.runtime.command import run
 from oarlock.runtime.container import Container
@@ -113,9 +114,7 @@ class Runtime:
 
     async def destroy(self, container: Container) -> None:
         """End and remove whatever exists of a container, in whichever state: idempotent."""
-        for pid in self.monitors(container.id):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        await self._end_monitors(container)
         await self._force(container)
         for pid in v1.processes(container.cgroup) | v1.processes(container.monitor_cgroup):
             with contextlib.suppress(ProcessLookupError):
@@ -128,6 +127,10 @@ class Runtime:
         (self._settings.sockets / container.id).unlink(missing_ok=True)
         v1.remove(container.cgroup)
         v1.remove(container.monitor_cgroup)
+
+    def sweep(self, cgroup_parent: str, kept: Collection[str]) -> None:
+        """Remove the empty cgroups that are nobody's."""
+        v1.sweep(cgroup_parent, kept)
 
     def exit_code(self, container: Container) -> int | None:
         """The exit code that conmon wrote; None while there is none."""
@@ -156,6 +159,18 @@ class Runtime:
         with contextlib.suppress(FileNotFoundError):
             return {entry.name for entry in self._settings.runtime_root.iterdir()}
         return set()
+
+    async def _end_monitors(self, container: Container) -> None:
+        """Kill conmon until its lock is free: one that is killed while it forks leaves a child that goes on."""
+        lock = container.bundle / "monitor.lock"
+        async with asyncio.timeout(_ANSWER):
+            while True:
+                for pid in self.monitors(container.id):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                if not is_locked(lock):
+                    return
+                await asyncio.sleep(0.005)  # there is nothing to wait on but the lock
 
     async def _force(self, container: Container) -> None:
         if (self._settings.runtime_root / container.id).exists():
