@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from oarlock.cli import main
+from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.keeper import Keeper
 from oarlock.records.store import Store
 from oarlock.runtime.monitor import Monitor
@@ -28,6 +29,10 @@ POINTS: dict[str, tuple[Any, str]] = {
     "start byte sent": (Monitor, "send_start_byte"),
     "pid read": (Monitor, "read_pids"),
     "start called": (Runtime, "start"),
+    "before a signal": (Attempt, "signal"),
+    "signal sent": (Attempt, "signal"),
+    "frozen": (Attempt, "freeze"),
+    "thawed": (Attempt, "thaw"),
     "exit seen": (Keeper, "_record_exit"),
     "exit recorded": (Keeper, "_record_exit"),
     "before the patch": (Statuses, "_send"),
@@ -35,7 +40,7 @@ POINTS: dict[str, tuple[Any, str]] = {
     "finalizer on": (Finalizers, "hold"),
     "finalizer off": (Finalizers, "release"),
 }
-BEFORE = ("exit seen", "before the patch")
+BEFORE = ("before a signal", "exit seen", "before the patch")
 
 
 def die() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.node_dirs import NodeDirs
 from tests.operating import Operator, census, container, eventually, live_inits, operating
 
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+KILLED_AT = Path(__file__).with_name("killed_at.py")
 UPGRADED = Path(__file__).with_name("upgraded.py")
 POINTS = (
     "record written",
@@ -96,8 +98,7 @@ def test_an_exit_while_the_operator_is_away_is_told(node_dirs: NodeDirs, busybox
 def test_a_kill_at_each_point_is_repaired(node_dirs: NodeDirs, busybox_rootfs: Path, point: str) -> None:
     job = container("job", busybox_rootfs, "sh", "-c", "sleep 0.2; exit 3", restartPolicy="Never")
     web = container("web", busybox_rootfs, "sleep", "1000")
-    entry = (str(Path(__file__).with_name("killed_at.py")), point)
-    node = Operator(node_dirs, entry=entry)
+    node = Operator(node_dirs, entry=(str(KILLED_AT), point))
     try:
         node.apply(job)
         node.start()
@@ -113,6 +114,76 @@ def test_a_kill_at_each_point_is_repaired(node_dirs: NodeDirs, busybox_rootfs: P
         node.wait("web", lambda s: s["phase"] == "Running")
         assert at_most_one_each(node)
         eventually(lambda: agree(node), f"the node agrees with the records: {census(node_dirs)}")
+    finally:
+        node.kill()
+
+
+def killed_at(point: str, dirs: NodeDirs) -> None:
+    """Run an operator until it kills itself at this point."""
+    node = Operator(dirs, entry=(str(KILLED_AT), point))
+    node.start()
+    assert node.process is not None
+    assert node.process.wait(timeout=30) == -9, node.log()
+
+
+@pytest.mark.parametrize("point", ["before a signal", "signal sent"])
+@pytest.mark.parametrize("number", ["TERM", "KILL"])
+def test_a_kill_around_a_signal_is_repaired(node_dirs: NodeDirs, busybox_rootfs: Path, number: str, point: str) -> None:
+    node = Operator(node_dirs)
+    node.start()
+    try:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=1))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        if number == "KILL":
+            node.apply()
+            node.wait("web", lambda s: s["phase"] == "Stopping")
+        node.kill()
+        node.apply()
+        killed_at(point, node_dirs)
+        node.start()
+        eventually(lambda: not node.records(), "the object is gone", 10)
+        assert agree(node)
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize(
+    ("before", "point", "after"),
+    [
+        ("Running", "frozen", "Running"),
+        ("Running", "frozen", "Paused"),
+        ("Running", "frozen", None),
+        ("Paused", "thawed", "Running"),
+        ("Paused", "thawed", "Paused"),
+        ("Paused", "thawed", None),
+    ],
+)
+def test_a_kill_around_the_freezer_is_repaired(
+    node_dirs: NodeDirs, busybox_rootfs: Path, before: str, point: str, after: str | None
+) -> None:
+    def web(state: str) -> dict[str, Any]:
+        return container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=1, state=state)
+
+    node = Operator(node_dirs)
+    node.start()
+    try:
+        node.apply(web(before))
+        pid = node.wait("web", lambda s: s["phase"] == before)["pid"]
+        frozen = Path(f"/sys/fs/cgroup/freezer{node_dirs.cgroup_parent}")
+        frozen = frozen / node.records()["web"]["current"]["containerID"] / "freezer.state"
+        node.kill()
+        node.apply(web("Paused" if before == "Running" else "Running"))
+        killed_at(point, node_dirs)
+        assert frozen.read_text().strip() == ("FROZEN" if point == "frozen" else "THAWED")
+        node.apply(*([web(after)] if after else []))
+        node.start()
+        if after is None:
+            eventually(lambda: not node.records(), "the object is gone", 10)
+        else:
+            assert node.wait("web", lambda s: s["phase"] == after)["pid"] == pid
+            wanted = "FROZEN" if after == "Paused" else "THAWED"
+            eventually(lambda: frozen.read_text().strip() == wanted, f"it is {wanted}")
+        assert agree(node)
     finally:
         node.kill()
 

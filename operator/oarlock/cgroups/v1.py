@@ -75,6 +75,15 @@ def processes(cgroup: str) -> set[int]:
     return found
 
 
+def frozen(cgroup: str) -> bool:
+    """Whether the processes of a cgroup are frozen, or on their way to it; not when the cgroup is gone."""
+    try:
+        state = (ROOT / "freezer" / cgroup.strip("/") / "freezer.state").read_text()
+    except FileNotFoundError:
+        return False
+    return state.strip() != "THAWED"
+
+
 def oom_kills(cgroup: str) -> int:
     """How many processes of a cgroup the kernel's OOM killer has taken; 0 when the cgroup is gone."""
     node = _node("memory")

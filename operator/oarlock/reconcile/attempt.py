@@ -12,6 +12,7 @@ from oarlock.api.identity import container_id
 from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
+from oarlock.linux import clock
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
 from oarlock.reconcile.node import Node
@@ -109,7 +110,9 @@ class Attempt:
         ):
             init.close()
             return False
-        current.stage = "started"
+        current.stage, current.paused = "started", self._node.runtime.frozen(self._container)
+        if current.startedAt is None:  # started, and the operator killed before it could say so
+            current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._hold(Live(init, adopt(current.monitorPID, current.monitorStart)))
         return True
 

@@ -243,23 +243,24 @@ class Keeper:
         self._ledger.save()
 
     async def _terminate(self, grace: float, cause: str) -> None:
+        """Signal first, record then: after a crash between the two the signal is sent again, not forgotten."""
         assert self._attempt is not None
         current = self._attempt.current
-        current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
-        self._ledger.save()
         await self._attempt.thaw()
         self._attempt.signal(signal.SIGTERM)
+        current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
+        self._ledger.save()
         self._say("TERM sent, grace period %g s, because it was %s", grace, cause.lower())
 
     async def _kill(self, cause: str) -> None:
         assert self._attempt is not None
         current = self._attempt.current
+        await self._attempt.thaw()
+        self._attempt.signal(signal.SIGKILL)
         if current.stopSince is None:
             current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
         current.killed, current.stopCause = True, cause
         self._ledger.save()
-        await self._attempt.thaw()
-        self._attempt.signal(signal.SIGKILL)
         self._say("KILL sent, because it was %s", cause.lower())
 
     async def _freeze(self, pause: bool) -> None:

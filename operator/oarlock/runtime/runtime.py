@@ -139,6 +139,10 @@ class Runtime:
         except (FileNotFoundError, ValueError):
             return None
 
+    def frozen(self, container: Container) -> bool:
+        """Whether its processes are frozen, whoever did it."""
+        return v1.frozen(container.cgroup)
+
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
         return (container.bundle / "oom").exists() or v1.oom_kills(container.cgroup) > 0
