@@ -135,6 +135,19 @@ def test_deleted_while_in_back_off_and_while_being_created(served: Served, busyb
     eventually(lambda: not served.node.records(), "nothing is left")
 
 
+def test_deleted_while_it_is_being_stopped(served: Served, busybox_rootfs: Path) -> None:
+    stubborn = ("sh", "-c", "trap '' TERM; while :; do sleep 0.2; done")
+    served.apply(container("web", busybox_rootfs, *stubborn, terminationGracePeriodSeconds=4))
+    served.wait("web", lambda s: s["phase"] == "Running")
+    served.cluster.kubectl("patch", "cspec", "web", "--type=merge", "-p", '{"spec": {"state": "Stopped"}}')
+    status = served.wait("web", lambda s: s["phase"] == "Stopping")
+    began = time.monotonic()
+    served.cluster.kubectl("delete", "cspec", "web", "--timeout=20s")
+    assert 2 < time.monotonic() - began < 8, "the grace period that had begun is kept"
+    assert not Path(f"/proc/{status['pid']}").exists()
+    assert served.node.log().count("TERM sent") == 1
+
+
 @pytest.mark.parametrize("point", ["before the patch", "after the patch", "finalizer on", "finalizer off"])
 def test_a_kill_around_a_patch_is_repaired(
     cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path, point: str
