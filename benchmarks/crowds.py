@@ -10,7 +10,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.setting import Setting, command, cpu_seconds, rss
+from benchmarks.setting import Setting, command, rss
 from benchmarks.table import Figure
 from tests.operating import Operator, eventually
 
@@ -36,9 +36,9 @@ def idle(setting: Setting, seconds: float) -> list[Figure]:
     """The operator's CPU time while 100 containers sleep."""
     setting.stand(_MANY)
     time.sleep(_SETTLED)
-    before, began = cpu_seconds(setting.pid), time.monotonic()
+    before, began = setting.operator.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
-    used = (cpu_seconds(setting.pid) - before) / (time.monotonic() - began)
+    used = (setting.operator.cpu_seconds() - before) / (time.monotonic() - began)
     return [Figure(f"CPU while {_MANY} containers idle, {seconds:g} s", [100 * used], "% core", (), 0.3)]
 
 

@@ -25,25 +25,10 @@ from oarlock.sources.kubernetes import client
 from oarlock.sources.kubernetes.source import KubernetesSource
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.faulty_proxy import FaultyProxy
-from tests.cluster.serving import CRD
+from tests.cluster.serving import CRD, RBAC
 
 NODE = "node-a"
 COLLECTION = "/apis/oarlock.dev/v1alpha1/namespaces/default/containerspecs"
-
-LEAST_RBAC = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: least}
-rules:
-- {apiGroups: [oarlock.dev], resources: [containerspecs], verbs: [get, list, watch, patch]}
-- {apiGroups: [oarlock.dev], resources: [containerspecs/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: least}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: least}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: oarlock}]
-"""
 
 
 # ------------------------------------------------------------ what the tests stand on
@@ -176,9 +161,9 @@ def status(phase: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def least(cluster: ControlPlane) -> Iterator[ControlPlane]:
     """The cluster, with the user `oarlock` bound to the least rights that the operator needs."""
-    cluster.kubectl("apply", "-f", "-", input=LEAST_RBAC)
+    cluster.kubectl("apply", "-f", "-", input=RBAC)
     yield cluster
-    cluster.kubectl("delete", "-f", "-", input=LEAST_RBAC)
+    cluster.kubectl("delete", "-f", "-", input=RBAC)
 
 
 @pytest.fixture

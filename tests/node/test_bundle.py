@@ -25,11 +25,6 @@ from oarlock.linux import mount
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("runc") is None or shutil.which("busybox") is None,
-    reason="needs root, runc and busybox-static",
-)
-
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\naudio:x:29:app\n"
 
