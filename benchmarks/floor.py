@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -155,8 +156,6 @@ def _wait_for_end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        import select
-
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         if not poll.poll(5000):

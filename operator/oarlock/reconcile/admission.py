@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oarlock.api.spec import Spec
+from oarlock.bundle.config import shares_network
 from oarlock.reconcile.node import Policy
 
 
@@ -29,8 +30,7 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
                 f"spec.securityContext.capabilities.add: {', '.join(risky)} is not allowed on this node; "
                 "drop it, or start the operator with --allow-privileged"
             )
-    host_network = spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host")
-    if host_network and not policy.allow_host_network:
+    if shares_network(spec) and not policy.allow_host_network:
         return "spec.hostNetwork: not allowed on this node; start the operator with --allow-host-network"
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from oarlock.api.accepted import RESTARTED_AT
 from oarlock.api.changes import replaced_fields
 from oarlock.api.spec import Spec
+from oarlock.bundle.config import shares_network
 from oarlock.errors import BundleError, NodeFull
 from oarlock.reconcile import decide as steps
 from oarlock.reconcile.backoff import BackOff
@@ -71,7 +72,7 @@ def words(step: steps.Step, record: Record, backoff: BackOff, blocked_by: str | 
 
 def hostname(spec: Spec, object_name: str, node_name: str) -> str:
     """The container's host name."""
-    if spec.hostNetwork or (spec.network is not None and spec.network.mode == "Host"):
+    if shares_network(spec):
         return node_name
     return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
 
