@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from oarlock.cgroups import v1
+from oarlock.cgroups.hierarchy import hierarchy
+from tests import node_cgroups
 
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,7 +32,12 @@ class NodeDirs:
     @property
     def cgroup_parent(self) -> str:
         """This node's alone, so that nodes do not see each other's."""
-        return f"/{self.root.name}"
+        return node_cgroups.parent(self.root.name)
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup that `cgroup_parent` stands for."""
+        return node_cgroups.path(self.cgroup_parent)
 
 
 def filesystem_type(path: Path) -> str:
@@ -75,14 +81,18 @@ def remove_node(dirs: NodeDirs) -> None:
     runtime = dirs.run / "runtime"
     for container in sorted(runtime.iterdir()) if runtime.is_dir() else []:
         subprocess.run(
-            ["runc", "--root", str(runtime), "delete", "--force", container.name],
+            [node_cgroups.RUNTIME, "--root", str(runtime), "delete", "--force", container.name],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=20,
             check=False,
         )
-    v1.sweep(dirs.cgroup_parent, ())
-    v1.remove(dirs.cgroup_parent)
+    hierarchy().kill(dirs.cgroup)
+    hierarchy().sweep(dirs.cgroup, ())
+    hierarchy().remove(dirs.cgroup)
+    if node_cgroups.MANAGER == "systemd":
+        stop = ["systemctl", "stop", dirs.cgroup_parent]
+        subprocess.run(stop, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
     for point in reversed(mounts_below(dirs.root)):
         _libc.umount2(os.fsencode(point), _MNT_DETACH)
     left = mounts_below(dirs.root)

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 
 DEADLINE = 30.0
-CGROUPS, CONMON = Path("/sys/fs/cgroup/memory"), "oarlock-conmon-"
 
 
 def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str, Any]:
@@ -60,7 +60,9 @@ class Operator:
             "MANIFESTS": self.dirs.manifests,
             "STATE_DIR": self.dirs.state,
             "RUN_DIR": self.dirs.run,
+            "CGROUP_MANAGER": node_cgroups.MANAGER,
             "CGROUP_PARENT": self.dirs.cgroup_parent,
+            "RUNTIME_TRUSTED": node_cgroups.RUNTIME,
         }
         return inherited | {f"OARLOCK_{name}": str(value) for name, value in mine.items()}
 
@@ -185,13 +187,14 @@ def live_inits(dirs: NodeDirs) -> dict[str, list[int]]:
 def census(dirs: NodeDirs) -> dict[str, set[str]]:
     """Everything of containers on this node, by kind: what each of them must agree on is the records."""
     mounts = Path("/proc/self/mountinfo").read_text()
-    bundles, cgroups = dirs.run / "bundles", CGROUPS / dirs.root.name
+    bundles = dirs.run / "bundles"
+    containers, monitors = node_cgroups.containers(dirs.cgroup)
     return {
         "monitors": set(live_inits(dirs)),
         "runtime": {entry.name for entry in (dirs.run / "runtime").iterdir()},
         "bundles": {entry.name for entry in bundles.iterdir()},
         "mounts": {entry.name for entry in bundles.iterdir() if f"{entry}/rootfs " in mounts},
         "sockets": {entry.name for entry in (dirs.run / "sockets").iterdir()},
-        "cgroups": {entry.name for entry in cgroups.glob("*") if entry.is_dir() and not entry.name.startswith(CONMON)},
-        "conmon's cgroups": {entry.name.removeprefix(CONMON) for entry in cgroups.glob(f"{CONMON}*")},
+        "cgroups": containers,
+        "conmon's cgroups": monitors,
     }

@@ -19,6 +19,7 @@ metadata: {name: oarlock-least}
 rules:
 - {apiGroups: [oarlock.dev], resources: [containerspecs], verbs: [get, list, watch, patch]}
 - {apiGroups: [oarlock.dev], resources: [containerspecs/status], verbs: [patch]}
+- {apiGroups: [""], resources: [events], verbs: [create, patch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -387,6 +387,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         "conmon": "/usr/local/bin/conmon",
         "runtimeTrusted": "crun",
         "runtimeUntrusted": "/opt/runsc",
+        "runtimes": ["kata=/opt/kata/bin/kata-runtime", "crun=crun"],
         "defaultTrustLevel": "untrusted",
         "noPivot": True,
         "cgroupManager": "cgroupfs",
@@ -403,6 +404,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         "allowPrivileged": True,
         "allowUntrustedPrivileged": True,
         "allowHostNetwork": False,
+        "allowHostPid": True,
         "allowedRootfs": ["/srv/rootfs", "/srv/a b: #c"],
     }
     assert set(wanted) | GIVEN_BY_THE_CHART == {option.key for option in options()}
@@ -417,6 +419,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         conmon=Path("/usr/local/bin/conmon"),
         runtime_trusted=Path("crun"),
         runtime_untrusted=Path("/opt/runsc"),
+        runtimes=(("kata", Path("/opt/kata/bin/kata-runtime")), ("crun", Path("crun"))),
         default_trust_level=read.default_trust_level.UNTRUSTED,
         no_pivot=True,
         cgroup_parent="/machine/oarlock",
@@ -432,6 +435,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         allow_privileged=True,
         allow_untrusted_privileged=True,
         allow_host_network=False,
+        allow_host_pid=True,
         allowed_rootfs=(Path("/srv/rootfs"), Path("/srv/a b: #c")),
     )
 

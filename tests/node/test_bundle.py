@@ -6,7 +6,6 @@ Each test runs a shell inside a container as somebody hostile would, and looks a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import stat
@@ -20,10 +19,12 @@ import pytest
 
 from oarlock.api.spec import Spec
 from oarlock.bundle import facts, make, rootfs
+from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import BundleError, RuntimeFailure
 from oarlock.linux import mount
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
+from tests import node_cgroups
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\naudio:x:29:app\n"
@@ -74,7 +75,7 @@ class Node:
         return self.directory / "containers" / name
 
     def runc(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        command = ["runc", "--root", self.directory / "runtime", *words]
+        command = [node_cgroups.RUNTIME, "--root", self.directory / "runtime", *words]
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )
@@ -89,7 +90,7 @@ class Node:
         """Run `script` in the background; the container's id and pid."""
         name = self.bundle(command=["sh", "-c", script], **fields)
         bundle = self.directory / "bundles" / name
-        command = ["runc", "--root", self.directory / "runtime", "create"]
+        command = [node_cgroups.RUNTIME, "--root", self.directory / "runtime", "create"]
         command += ["--bundle", bundle, "--pid-file", bundle / "pidfile", name]
         silent = subprocess.DEVNULL
         subprocess.run(command, stdin=silent, stdout=silent, stderr=silent, timeout=60, check=True)
@@ -99,9 +100,7 @@ class Node:
         for name in self.made:
             self.runc("delete", "--force", name)
             make.remove(self.attempt(name), self.directory / "bundles" / name)
-        for parent in Path("/sys/fs/cgroup").glob("*/oarlock-test"):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        hierarchy().remove("/oarlock-test")
 
 
 @pytest.fixture
@@ -315,19 +314,23 @@ def test_the_host_network_is_the_nodes(node: Node) -> None:
 
 
 def test_limits_reach_the_cgroup(node: Node) -> None:
+    first = "memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes"
+    first += " cpu/cpu.cfs_quota_us cpu/cpu.shares pids/pids.max"
+    second = "memory.max memory.swap.max cpu.max cpu.weight pids.max"
+    files = second if node_cgroups.UNIFIED else first
     limits = {"cpu": "500m", "memory": "64Mi"}
-    said = node.sh(
-        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes"
-        " cpu/cpu.cfs_quota_us cpu/cpu.shares pids/pids.max; ulimit -n",
-        resources={"limits": limits},
-    )
-    files = min(1 << 20, facts.read().open_files)
-    assert said.split() == [str(64 << 20), str(64 << 20), "50000", "512", "4096", str(files)]
+    said = node.sh(f"cd /sys/fs/cgroup; cat {files}; ulimit -n", resources={"limits": limits})
+    open_files = str(min(1 << 20, facts.read().open_files))
+    if node_cgroups.UNIFIED:
+        assert said.split() == [str(64 << 20), "0", "50000", "100000", "20", "4096", open_files]
+    else:
+        assert said.split() == [str(64 << 20), str(64 << 20), "50000", "512", "4096", open_files]
 
 
 def test_a_privileged_container_has_all_that_the_operator_has(node: Node) -> None:
     said = node.sh(
-        "grep -E 'CapEff|Seccomp:' /proc/self/status; mkdir /sys/fs/cgroup/memory/x && echo cgroup;"
+        "grep -E 'CapEff|Seccomp:' /proc/self/status; cd /sys/fs/cgroup; [ ! -d memory ] || cd memory;"
+        "mkdir x && echo cgroup; rmdir x;"
         "mount -t tmpfs x /tmp && echo mounted; ls /dev; head -c0 /dev/kmsg && echo device",
         securityContext={"privileged": True},
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, census, container, eventually, live_inits, operating
 
@@ -169,20 +170,18 @@ def test_a_kill_around_the_freezer_is_repaired(
     try:
         node.apply(web(before))
         pid = node.wait("web", lambda s: s["phase"] == before)["pid"]
-        frozen = Path(f"/sys/fs/cgroup/freezer{node_dirs.cgroup_parent}")
-        frozen = frozen / node.records()["web"]["current"]["containerID"] / "freezer.state"
         node.kill()
         node.apply(web("Paused" if before == "Running" else "Running"))
         killed_at(point, node_dirs)
-        assert frozen.read_text().strip() == ("FROZEN" if point == "frozen" else "THAWED")
+        assert node_cgroups.frozen(pid) is (point == "frozen")
         node.apply(*([web(after)] if after else []))
         node.start()
         if after is None:
             eventually(lambda: not node.records(), "the object is gone", 10)
         else:
             assert node.wait("web", lambda s: s["phase"] == after)["pid"] == pid
-            wanted = "FROZEN" if after == "Paused" else "THAWED"
-            eventually(lambda: frozen.read_text().strip() == wanted, f"it is {wanted}")
+            wanted = after == "Paused"
+            eventually(lambda: node_cgroups.frozen(pid) is wanted, f"frozen is {wanted}")
         assert agree(node)
     finally:
         node.kill()

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,9 @@ def demo(dirs: NodeDirs, *arguments: str) -> str:
         "PATH": os.environ["PATH"],
         "OARLOCK_DEMO": str(dirs.root / "demo"),
         "OARLOCK_DEMO_SECONDS": "6",
+        "OARLOCK_CGROUP_MANAGER": node_cgroups.MANAGER,
         "OARLOCK_CGROUP_PARENT": dirs.cgroup_parent,
+        "OARLOCK_RUNTIME_TRUSTED": node_cgroups.RUNTIME,
     }
     done = subprocess.run(
         [ROOT / "scripts" / "demo", *arguments],
@@ -42,4 +45,4 @@ def test_the_examples_run_go_on_and_are_removed(node_dirs: NodeDirs) -> None:
     demo(node_dirs, "--remove")
     assert not Path(f"/proc/{rows['clock'][2]}").exists()
     assert not (node_dirs.root / "demo").exists()
-    assert not list(Path("/sys/fs/cgroup").glob(f"*{node_dirs.cgroup_parent}/*-*"))
+    assert node_cgroups.containers(node_dirs.cgroup) == (set(), set())

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, operating
 
@@ -53,9 +54,15 @@ def test_all_capabilities_dropped(node_dirs: NodeDirs, busybox_rootfs: Path) -> 
 
 def test_requests_weigh_the_container(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     resources = {"requests": {"cpu": "250m"}}
+    file = "cpu.weight" if node_cgroups.UNIFIED else "cpu/cpu.shares"
     with operating(node_dirs) as node:
-        shares = said(node, busybox_rootfs, "cat /sys/fs/cgroup/cpu/cpu.shares", resources=resources)
-    assert shares.split() == ["256"]
+        weight = said(
+            node,
+            busybox_rootfs,
+            f"cat /sys/fs/cgroup/{file}",
+            resources=resources,
+        )
+    assert weight.strip() == ("10" if node_cgroups.UNIFIED else "256")
 
 
 def test_network_modes(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -67,6 +74,27 @@ def test_network_modes(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     assert host[0] == own
     assert none[0] != own
     assert none[1:] == ["lo"]
+
+
+def test_the_nodes_own_processes(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    look = "readlink /proc/self/ns/pid; tr '\\0' ' ' < /proc/{}/cmdline; echo; wc -c < /proc/interrupts"
+    with operating(node_dirs, "--allow-host-pid") as node:
+        node.wait_ready()
+        assert node.process is not None
+        pid, namespace = node.process.pid, os.readlink("/proc/self/ns/pid")
+        host = said(node, busybox_rootfs, look.format(pid), name="host", hostPID=True).splitlines()
+        own = said(node, busybox_rootfs, "readlink /proc/self/ns/pid", name="own").split()
+    assert host[0] == namespace
+    assert "-m oarlock run" in host[1]
+    assert host[2] == "0"  # what is hidden of /proc stays hidden
+    assert own[0] != namespace
+
+
+def test_the_nodes_own_processes_are_for_those_that_may(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("host", busybox_rootfs, *SLEEPER, hostPID=True))
+        told = node.wait("host", lambda s: s["reason"] == "Refused")
+    assert told["message"].startswith("spec.hostPID: not allowed on this node; drop it, or start the operator with ")
 
 
 def test_an_untrusted_container_has_the_untrusted_runtime(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

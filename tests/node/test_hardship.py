@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from oarlock.linux import mount
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, census, container, eventually, operating
 
@@ -199,7 +200,7 @@ def test_one_state_directory_has_one_operator(node_dirs: NodeDirs) -> None:
 
 
 def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    stray = Path(f"/sys/fs/cgroup/pids{node_dirs.cgroup_parent}/oarlock-conmon-stray-1")
+    stray = node_cgroups.folder(node_dirs.cgroup, "pids") / "oarlock-conmon-stray-1"
     stray.mkdir(parents=True)
     with operating(node_dirs) as node:
         node.wait_ready()
@@ -207,7 +208,7 @@ def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox
 
 
 def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    unit = Path("/sys/fs/cgroup/freezer/oar-unit")
+    unit = node_cgroups.folder("/oar-unit", "freezer")
     unit.mkdir(exist_ok=True)
     with operating(node_dirs) as node:
         assert node.process is not None
@@ -215,8 +216,8 @@ def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(node_dirs: NodeDirs
         node.apply(container("web", busybox_rootfs, "sleep", "1000"))
         status = node.wait("web", lambda s: s["phase"] == "Running")
         assert set(map(int, (unit / "cgroup.procs").read_text().split())) == {node.process.pid}
-        monitor = Path(f"/proc/{status['monitorPID']}/cgroup").read_text()
         own = f"oarlock-conmon-{status['containerID'].removeprefix('oarlock://')}"
-        assert f"freezer:{node_dirs.cgroup_parent}/{own}" in monitor
+        monitor = node_cgroups.folder_of(status["monitorPID"], "freezer")
+        assert (monitor.parent, monitor.stem) == (node_cgroups.folder(node_dirs.cgroup, "freezer"), own)
         assert "oar-unit" not in Path(f"/proc/{status['pid']}/cgroup").read_text()
     unit.rmdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from oarlock.api.status import Status
+from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import census, container, eventually, operating
 
@@ -152,9 +153,7 @@ def test_a_paused_container_is_frozen_thawed_and_deleted(node_dirs: NodeDirs, bu
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))
         status = node.wait("web", lambda s: s["phase"] == "Paused")
-        own = node.records()["web"]["current"]["containerID"]
-        freezer = Path(f"/sys/fs/cgroup/freezer{node_dirs.cgroup_parent}/{own}")
-        assert (freezer / "freezer.state").read_text().strip() == "FROZEN"
+        assert node_cgroups.frozen(status["pid"])
         node.apply(container("web", busybox_rootfs, *SLEEPER))
         assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == status["pid"]
         node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))

@@ -229,6 +229,11 @@ class Spec(Part):
         description="The container's network. When absent it has nothing but loopback, unless hostNetwork is true. "
         "A change replaces the container.",
     )
+    hostPID: StrictBool = Field(
+        False,
+        description="Use the node's own pid namespace: the container sees every process of the node. Its operator has "
+        "to allow it. A change replaces the container.",
+    )
     hostname: Label | None = Field(
         None,
         description="The host name that the container sees; the object's name when absent. With the node's network "
@@ -238,6 +243,12 @@ class Spec(Part):
         True,
         description="Whether the container's program is trusted. If not, it runs under the node's untrusted runtime, "
         "where one is configured; so do all containers of a node whose default is untrusted. "
+        "A change replaces the container.",
+    )
+    runtimeHandler: Label | None = Field(
+        None,
+        description="Name of the OCI runtime to run under, as a RuntimeClass' handler: one of those that the node's "
+        "operator was given, or its usual one by its own name, as runc. It goes before trusted. "
         "A change replaces the container.",
     )
     logRotation: LogRotation = Field(
@@ -260,8 +271,8 @@ class Spec(Part):
 
 SUPPORTED_LATER = re.compile(
     "^(image|ports|envFrom|volumeMounts|volumes|lifecycle|startupProbe|readinessProbe|livenessProbe|stdin|stdinOnce|"
-    "imagePullPolicy|imagePullSecrets|terminationMessagePath|terminationMessagePolicy|restartPolicyRules|hostPID|hostIPC|"
-    "hostUsers|hostAliases|dnsPolicy|dnsConfig|activeDeadlineSeconds|runtimeHandler|devices|ulimits|startAfter|"
+    "imagePullPolicy|imagePullSecrets|terminationMessagePath|terminationMessagePolicy|restartPolicyRules|hostIPC|"
+    "hostUsers|hostAliases|dnsPolicy|dnsConfig|activeDeadlineSeconds|devices|ulimits|startAfter|"
     "ttlSecondsAfterFinished)$"
 )
 """Fields of core/v1 and of the plan that this version does not have: named as such when somebody pastes them."""

@@ -129,8 +129,8 @@ def _capability_sets(bounding: frozenset[str], user: User) -> dict[str, list[str
 
 
 def _namespaces(spec: Spec) -> list[str]:
-    shared = ["pid", "ipc", "uts", "mount", "cgroup"]
-    return shared if shares_network(spec) else [*shared, "network"]
+    own = {"pid": not spec.hostPID, "network": not shares_network(spec)}
+    return [kind for kind in ("pid", "ipc", "uts", "mount", "cgroup", "network") if own.get(kind, True)]
 
 
 def _mounts(privileged: bool) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Cgroup v1 through cgroupspy's nodes: the monitor's own cgroup, and what the kernel tells of an OOM kill.
+"""Cgroup v1 through cgroupspy's nodes: a hierarchy a controller, or several together.
 
 Nodes are made by path, never with cgroupspy's `Tree()`, which reads every cgroup of the machine.
 """
@@ -6,17 +6,21 @@ Nodes are made by path, never with cgroupspy's `Tree()`, which reads every cgrou
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-from collections.abc import Container
+import signal
+import time
+from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 
 from cgroupspy.nodes import Node
 
-ROOT = Path("/sys/fs/cgroup")
+from oarlock.cgroups.hierarchy import ROOT, remove_tree
+
+VERSION = 1
 MONITOR_CONTROLLERS = ("memory", "pids", "cpu")
 """Enough to count and bound monitors; each one more costs 3 ms at every create."""
+_FREEZING = 2.0
 
 
 @cache
@@ -33,11 +37,7 @@ def monitor_hierarchies() -> tuple[str, ...]:
 
 
 def adopt(pid: int, cgroup: str) -> None:
-    """Move a process into a cgroup of its own in each hierarchy that a monitor leaves (`oci.go: CreateContainer`).
-
-    Raises:
-        OSError: the cgroup cannot be made, or the process is gone.
-    """
+    """See `Hierarchy`. Into a cgroup in each hierarchy that a monitor leaves (`oci.go: CreateContainer`)."""
     for controller in monitor_hierarchies():
         node = _node(controller)
         for name in _names(cgroup):
@@ -46,46 +46,56 @@ def adopt(pid: int, cgroup: str) -> None:
 
 
 def remove(cgroup: str) -> None:
-    """Remove a cgroup from every hierarchy that has it; one that still holds processes stays."""
-    for hierarchy in ROOT.iterdir():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                (hierarchy / cgroup.strip("/")).rmdir()
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.ENOENT, errno.ENOTDIR):
-                    raise
+    """See `Hierarchy`."""
+    for folder in _folders(cgroup):
+        remove_tree(folder)
 
 
 def sweep(parent: str, kept: Container[str]) -> None:
-    """Remove every empty cgroup right below `parent` whose name is not among those kept."""
-    for hierarchy in ROOT.iterdir():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for entry in os.scandir(hierarchy / parent.strip("/")):
-                if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
-                    with contextlib.suppress(OSError):  # it holds processes, or is gone
-                        os.rmdir(entry.path)
+    """See `Hierarchy`."""
+    for folder in _folders(parent):
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
+                remove_tree(Path(entry.path))
 
 
 def processes(cgroup: str) -> set[int]:
-    """Every process in a cgroup, in any hierarchy."""
+    """See `Hierarchy`. In any hierarchy."""
     found: set[int] = set()
-    for hierarchy in ROOT.iterdir():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
-            found.update(map(int, (hierarchy / cgroup.strip("/") / "cgroup.procs").read_text().split()))
+    for top in _folders(cgroup):
+        for path, _, _ in os.walk(top):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.update(map(int, Path(path, "cgroup.procs").read_text().split()))
     return found
 
 
-def frozen(cgroup: str) -> bool:
-    """Whether the processes of a cgroup are frozen, or on their way to it; not when the cgroup is gone."""
+def kill(cgroup: str) -> None:
+    """See `Hierarchy`. Frozen first, so that nothing forks meanwhile; KILL takes effect with the thaw."""
+    state = _freezer(cgroup)
+    with contextlib.suppress(FileNotFoundError):
+        state.write_text("FROZEN")
+        end = time.monotonic() + _FREEZING
+        while state.read_text().strip() != "FROZEN" and time.monotonic() < end:
+            time.sleep(0.001)  # the kernel tells nobody when it is done; a millisecond as a rule
     try:
-        state = (ROOT / "freezer" / cgroup.strip("/") / "freezer.state").read_text()
+        for pid in processes(cgroup):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            state.write_text("THAWED")
+
+
+def frozen(cgroup: str) -> bool:
+    """See `Hierarchy`."""
+    try:
+        return _freezer(cgroup).read_text().strip() != "THAWED"
     except FileNotFoundError:
         return False
-    return state.strip() != "THAWED"
 
 
 def oom_kills(cgroup: str) -> int:
-    """How many processes of a cgroup the kernel's OOM killer has taken; 0 when the cgroup is gone."""
+    """See `Hierarchy`."""
     node = _node("memory")
     for name in _names(cgroup):
         node = Node(name, parent=node)
@@ -93,6 +103,18 @@ def oom_kills(cgroup: str) -> int:
         return int(node.controller.oom_control.get("oom_kill", 0))
     except OSError:
         return 0
+
+
+def _freezer(cgroup: str) -> Path:
+    return ROOT / "freezer" / cgroup.strip("/") / "freezer.state"
+
+
+def _folders(cgroup: str) -> Iterator[Path]:
+    """The cgroup's folder in each hierarchy that has it."""
+    for hierarchy in ROOT.iterdir():
+        folder = hierarchy / cgroup.strip("/")
+        if folder.is_dir():
+            yield folder
 
 
 def _node(controller: str) -> Node:

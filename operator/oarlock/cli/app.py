@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from oarlock.cli.exitcodes import ReaderGone
-from oarlock.cli.options import API, NODE, complete_names, configured
+from oarlock.cli.options import API, NODE, PROGRAMS, complete_names, configured
 from oarlock.node.configuration import Configuration
 
 
@@ -311,16 +311,18 @@ def doctor(configuration: Configuration, output: Output = None) -> int:
 
 
 @app.command()
-def version(output: Output = None) -> int:
-    """Print the version of oarlock.
+@configured(*PROGRAMS)
+def version(configuration: Configuration, output: Output = None) -> int:
+    """Print the versions of oarlock, of conmon and of each configured runtime.
 
     \b
     Examples:
+      oarlock version
       oarlock version -o json
     """
     from oarlock.cli.version import version
 
-    return version(output)
+    return version(configuration, output)
 
 
 def _namespace(context: typer.Context, given: str | None) -> str | None:

@@ -15,6 +15,8 @@ NODE = ("state_dir", "run_dir")
 """Options of every command that reads the node."""
 API = ("kubernetes", "kubeconfig", "in_cluster")
 """Options of the commands that may have to change an object of the API."""
+PROGRAMS = ("conmon", "runtime_trusted", "runtime_untrusted", "runtimes")
+"""Options of the command that asks the programs alone."""
 
 CONFIG_HELP = "Configuration file (default: /etc/oarlock/config.yaml if there is one)."
 

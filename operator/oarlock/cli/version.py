@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import platform
 import sys
+from typing import Any
 
 from oarlock import __version__
 from oarlock.cli import output
+from oarlock.node.configuration import Configuration
+from oarlock.node.versions import Program, programs
 
 
-def version(form: str | None) -> int:
-    """Print the version, or the versions of what matters as a document."""
+def version(configuration: Configuration, form: str | None) -> int:
+    """Print the versions of oarlock, conmon and each runtime, as lines or as a document."""
+    conmon, *runtimes = programs(configuration)
     if form is None:
-        print(f"oarlock {__version__}")
-    else:
-        known = {"version": __version__, "api": "oarlock.dev/v1alpha1", "python": platform.python_version()}
-        sys.stdout.write(output.render(known, form))
+        lines = [f"{each.name} {each.version}" if each.version else _missing(each) for each in (conmon, *runtimes)]
+        output.write_lines([f"oarlock {__version__}", *lines])
+        return 0
+    known = {
+        "version": __version__,
+        "api": "oarlock.dev/v1alpha1",
+        "python": platform.python_version(),
+        "conmon": _facts(conmon),
+        "runtimes": [{"name": each.name} | _facts(each) for each in runtimes],
+    }
+    sys.stdout.write(output.render(known, form))
     return 0
+
+
+def _missing(program: Program) -> str:
+    return f"{program.name} unknown: {program.problem}; {program.way_out}"
+
+
+def _facts(program: Program) -> dict[str, Any]:
+    path = None if program.path is None else str(program.path)
+    return {"version": program.version, "path": path} | ({"problem": program.problem} if program.problem else {})

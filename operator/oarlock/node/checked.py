@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from oarlock.cgroups.place import runs_systemd
 from oarlock.errors import ConfigurationError
 from oarlock.node.configuration import Configuration, option
 from oarlock.node.values import Switch
@@ -21,33 +22,61 @@ def checked(configuration: Configuration) -> Configuration:
     _directories(configuration)
     _times(configuration)
     _kubernetes(configuration)
+    _runtimes(configuration)
+    _cgroups(configuration)
     untrusted = configuration.runtime_untrusted
     return dataclasses.replace(
         configuration,
         conmon=find_program("conmon", configuration.conmon),
         runtime_trusted=find_program("runtime_trusted", configuration.runtime_trusted),
         runtime_untrusted=None if untrusted is None else find_program("runtime_untrusted", untrusted),
+        runtimes=tuple((name, find_program("runtimes", path, name)) for name, path in configuration.runtimes),
     )
 
 
-def find_program(name: str, program: Path) -> Path:
-    """The absolute path of the program which option `name` gives.
+def find_program(name: str, program: Path, runtime: str | None = None) -> Path:
+    """The absolute path of the program which option `name` gives; `runtime` is its name where it gives several.
 
     Raises:
         ConfigurationError: it is missing or not executable; names the path and the way out.
     """
-    way_out = f"install it or name it with {option(name).flag}"
+    flag = option(name).flag
+    given = flag if runtime is None else f"{flag} {runtime}"
+    way_out = f"install it or name it with {flag}"
     if not program.is_absolute():
         path = f"{os.environ.get('PATH', '')}:{PROGRAM_PATH}"
         found = shutil.which(str(program), path=path)
         if found is None:
-            raise ConfigurationError(f"{option(name).flag}: no {program} in {path.strip(':')}; {way_out}")
+            raise ConfigurationError(f"{given}: no {program} in {path.strip(':')}; {way_out}")
         return Path(found).absolute()
     if not program.exists():
-        raise ConfigurationError(f"{option(name).flag}: {program} does not exist; {way_out}")
+        raise ConfigurationError(f"{given}: {program} does not exist; {way_out}")
     if not program.is_file() or not os.access(program, os.X_OK):
-        raise ConfigurationError(f"{option(name).flag}: {program} is not an executable file; {way_out}")
+        raise ConfigurationError(f"{given}: {program} is not an executable file; {way_out}")
     return program
+
+
+def _cgroups(configuration: Configuration) -> None:
+    manager, parent = configuration.manager, configuration.parent
+    if manager == "systemd" and not runs_systemd():
+        raise ConfigurationError("--cgroup-manager systemd: systemd does not run here; give cgroupfs or auto")
+    if (manager == "systemd") is not parent.endswith(".slice"):
+        example = "a slice, as oarlock.slice" if manager == "systemd" else "a path, as /oarlock"
+        raise ConfigurationError(
+            f"--cgroup-parent {parent}: the {manager} manager needs {example}; correct it, or give --cgroup-manager"
+        )
+
+
+def _runtimes(configuration: Configuration) -> None:
+    trusted, seen = configuration.runtime_trusted, set[str]()
+    for name, program in configuration.runtimes:
+        if name in seen:
+            raise ConfigurationError(f"--runtimes {name}: given twice; give one of them another name")
+        seen.add(name)
+        if name == trusted.name and program not in (trusted, Path(name)):
+            raise ConfigurationError(
+                f"--runtimes {name}: {program} has the name of --runtime-trusted {trusted}; give it another name"
+            )
 
 
 def _node_name(configuration: Configuration) -> None:

@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from oarlock.cgroups.hierarchy import hierarchy
+from oarlock.cgroups.place import runs_systemd
 from oarlock.node.configuration import Configuration
 from oarlock.node.doctor import Check, Condition, fail, ok, warn
 
 CGROUPS = Path("/sys/fs/cgroup")
-NEEDED_CONTROLLERS = ("cpu", "devices", "freezer", "memory", "pids")
+NEEDED_CONTROLLERS = {1: ("cpu", "devices", "freezer", "memory", "pids"), 2: ("cpu", "memory", "pids")}
+"""By version; version 2 has devices (BPF) and the freezer without a controller."""
 OLDEST_KERNEL, EXIT_INFO_KERNEL = (5, 8), (6, 15)
 """Python's pidfds and the mount API; the ioctl PIDFD_GET_INFO with the exit status."""
 
@@ -71,23 +74,27 @@ def overlay() -> Check:
 def cgroups(configuration: Configuration) -> Iterator[Check]:
     """Version, controllers and writability of the cgroup file systems."""
     mounts = _cgroup_mounts()
-    first = {kind: points for kind, points in mounts.items() if kind != "cgroup2"}
-    if not first:
-        if "cgroup2" in mounts:
-            yield fail("cgroups", "version 2 only, which this release cannot use yet", "boot with cgroup v1")
-        else:
-            yield fail("cgroups", f"none mounted at {CGROUPS}", "mount them, or share the host's")
+    if not mounts:
+        yield fail("cgroups", f"none mounted at {CGROUPS}", "mount them, or share the host's")
         return
-    missing = [each for each in NEEDED_CONTROLLERS if each not in first]
+    version = hierarchy().VERSION
+    if version == 2:
+        held = set((CGROUPS / "cgroup.controllers").read_text(encoding="utf-8").split())
+        missing = [each for each in NEEDED_CONTROLLERS[2] if each not in held]
+    else:
+        missing = [each for each in NEEDED_CONTROLLERS[1] if each not in mounts]
     if missing:
-        yield fail("cgroups", f"version 1 without {', '.join(missing)}", "mount these hierarchies")
+        yield fail("cgroups", f"version {version} without {', '.join(missing)}", "enable these controllers")
         return
-    closed = [each for each in NEEDED_CONTROLLERS if not os.access(first[each], os.W_OK)]
+    folders = [CGROUPS] if version == 2 else [mounts[each] for each in NEEDED_CONTROLLERS[1]]
+    closed = [str(each) for each in folders if not os.access(each, os.W_OK)]
     if closed:
         yield fail("cgroups", f"{', '.join(closed)} cannot be written", "mount /sys/fs/cgroup writable")
         return
-    parent = configuration.cgroup_parent
-    yield ok("cgroups", f"version 1, {configuration.cgroup_manager} manager, containers under {parent}")
+    if configuration.manager == "systemd" and not runs_systemd():
+        yield fail("cgroups", "systemd does not run here", "--cgroup-manager cgroupfs, or share /run/systemd")
+        return
+    yield ok("cgroups", f"version {version}, {configuration.manager} manager, containers under {configuration.parent}")
 
 
 def capabilities() -> Iterator[Check]:

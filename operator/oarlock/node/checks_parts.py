@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from oarlock.errors import ConfigurationError, OarlockError
-from oarlock.node.checked import checked, find_program
+from oarlock.node import versions
+from oarlock.node.checked import checked
 from oarlock.node.configuration import Configuration
 from oarlock.node.doctor import Check, Verdict, fail, ok, warn
 
 ANSWER = 5.0
-"""Seconds that a program or the API has to answer."""
+"""Seconds that the API has to answer."""
 
 SCARCE_BYTES, SCARCE_INODES = 1 << 30, 10_000
 FULL_BYTES, FULL_INODES = 64 << 20, 500
-_VERSION = re.compile(r"\d+(?:\.\d+)+(?:[-+~.\w]*)")
 
 
 def programs(configuration: Configuration) -> Iterator[Check]:
     """The configuration as a whole, then conmon and each OCI runtime: there, executable, and answering."""
-    wanted = [("conmon", configuration.conmon), ("runtime_trusted", configuration.runtime_trusted)]
-    if configuration.runtime_untrusted is not None:
-        wanted.append(("runtime_untrusted", configuration.runtime_untrusted))
-    found = [_program(name, program) for name, program in wanted]
+    found = [_program(each) for each in versions.programs(configuration)]
     if all(each.verdict is not Verdict.FAIL for each in found):  # a missing program is told once
         try:
             checked(configuration)
@@ -35,41 +30,12 @@ def programs(configuration: Configuration) -> Iterator[Check]:
     yield from found
 
 
-def version_of(text: str) -> str | None:
-    """The version in what `--version` printed: that of the first line that has one; None if none has.
-
-    runc prints five lines, conmon two, crun ends without a newline; other builds print what they like.
-    """
-    return next((match[0] for line in text.splitlines() if (match := _VERSION.search(line))), None)
-
-
-def _program(name: str, program: Path) -> Check:
-    label = name.replace("_", "-")
-    try:
-        path = find_program(name, program)
-    except ConfigurationError as error:
-        message, _, way_out = str(error).partition("; ")
-        return fail(label, message, way_out)
-    try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ANSWER,
-            check=False,
-            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        )
-    except subprocess.TimeoutExpired:
-        return fail(label, f"{path} --version gave no answer in {ANSWER:g} s", "try it by hand")
-    except OSError as error:
-        return fail(label, f"{path} cannot be executed: {error.strerror}", "install one for this machine")
-    said = (done.stdout or done.stderr).decode("utf-8", "replace")
-    if done.returncode != 0:
-        return fail(label, f"{path} --version ended with {done.returncode}: {_first_line(said)}", "try it by hand")
-    version = version_of(said)
-    if version is None:
-        return warn(label, f"{path}: no version in {_first_line(said)!r}", "check that it is the right program")
-    return ok(label, f"{path} {version}")
+def _program(found: versions.Program) -> Check:
+    if not found.usable:
+        return fail(found.label, found.problem, found.way_out)
+    if found.version is None:
+        return warn(found.label, found.problem, found.way_out)
+    return ok(found.label, f"{found.path} {found.version}")
 
 
 def disks(configuration: Configuration) -> Iterator[Check]:
@@ -145,10 +111,6 @@ def api(configuration: Configuration) -> Iterator[Check]:
         yield warn("kubernetes", f"{place}: {reason}", "containers go on without it; check address and credentials")
         return
     yield ok("kubernetes", f"{place}: {version}")
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "nothing")[:200]
 
 
 def _human(count: int) -> str:

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from oarlock.cgroups import place
+from oarlock.cgroups.place import runs_systemd
 from oarlock.errors import ConfigurationError
 from oarlock.node import values
 from oarlock.node.values import LogFormat, LogLevel, Manager, Switch, TrustLevel
@@ -144,6 +146,14 @@ class Configuration:
         "Runtime",
         "PROGRAM",
     )
+    runtimes: tuple[tuple[str, Path], ...] = _option(
+        (),
+        "A further OCI runtime, under the name that spec.runtimeHandler gives; may be given several times.",
+        values.named_program,
+        "Runtime",
+        "NAME=PROGRAM",
+        several=True,
+    )
     default_trust_level: TrustLevel = _option(
         TrustLevel.TRUSTED,
         "What a container is that does not say: trusted or untrusted.",
@@ -155,10 +165,18 @@ class Configuration:
         False, "chroot instead of pivot_root (a root filesystem in RAM).", values.boolean, "Runtime", ""
     )
     cgroup_manager: Manager = _option(
-        Manager.CGROUPFS, "Who makes the cgroups.", values.choice(Manager), "Runtime", "cgroupfs"
+        Manager.AUTO,
+        "Who makes the cgroups: cgroupfs (oarlock itself), systemd, or auto (systemd where it runs).",
+        values.choice(Manager),
+        "Runtime",
+        "auto|cgroupfs|systemd",
     )
     cgroup_parent: str = _option(
-        "/oarlock", "The cgroup under which all containers live.", values.cgroup, "Runtime", "PATH"
+        "",
+        "The cgroup, or systemd's slice, under which all containers live (default: /oarlock, or oarlock.slice).",
+        values.cgroup,
+        "Runtime",
+        "PATH|SLICE",
     )
     max_parallel_creates: int = _option(8, "Containers being created at one time.", values.positive, "Runtime", "COUNT")
     create_timeout: float = _option(
@@ -200,6 +218,9 @@ class Configuration:
         "",
     )
     allow_host_network: bool = _option(True, "Accept containers in the host's network.", values.boolean, "Policy", "")
+    allow_host_pid: bool = _option(
+        False, "Accept containers in the host's pid namespace.", values.boolean, "Policy", ""
+    )
     allowed_rootfs: tuple[Path, ...] = _option(
         (),
         "Directories that rootfs.path must lie in (default: any that is not part of the host's own system).",
@@ -213,6 +234,13 @@ class Configuration:
     def uses_kubernetes(self) -> bool:
         """Whether the operator serves a Kubernetes API."""
         return self.kubernetes is not Switch.OFF and (self.kubeconfig is not None or self.in_cluster)
+
+    @property
+    def handlers(self) -> dict[str, Path]:
+        """Every runtime by the name that spec.runtimeHandler gives: those of `runtimes`, and the two others'."""
+        from oarlock.runtime.path import handlers
+
+        return handlers(self.runtime_trusted, self.runtime_untrusted, dict(self.runtimes))
 
     @property
     def records_dir(self) -> Path:
@@ -255,9 +283,16 @@ class Configuration:
     def sockets_dir(self) -> Path:
         return self.run_dir / "sockets"
 
-    def conmon_cgroup(self, container_id: str) -> str:
-        """The cgroup of one container's monitor (oci.go: createContainer)."""
-        return f"{self.cgroup_parent.rstrip('/')}/oarlock-conmon-{container_id}"
+    @property
+    def manager(self) -> place.Manager:
+        """Who makes the cgroups."""
+        by_systemd = runs_systemd() if self.cgroup_manager is Manager.AUTO else self.cgroup_manager is Manager.SYSTEMD
+        return "systemd" if by_systemd else "cgroupfs"
+
+    @property
+    def parent(self) -> str:
+        """The cgroup or slice of all containers."""
+        return self.cgroup_parent or place.DEFAULT_PARENT[self.manager]
 
     @classmethod
     def load(

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from oarlock.api.identity import Key
+from oarlock.cgroups.manager import manager
 from oarlock.errors import AlreadyRunning, ConfigurationError, ForeignRecord, OarlockError
 from oarlock.linux import mount
 from oarlock.linux.files import write_atomic
@@ -28,6 +30,7 @@ from oarlock.node.values import TrustLevel
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.engine import Engine
 from oarlock.reconcile.node import Node, Policy
+from oarlock.reconcile.ports import EventKind
 from oarlock.records.model import FORMAT
 from oarlock.records.store import Store
 from oarlock.runtime.monitor import MonitorSettings
@@ -126,6 +129,10 @@ class Away:
     def report(self, key: object, status: object) -> None:
         """Nobody to tell."""
 
+    def event(self, key: Key, kind: EventKind, reason: str, message: str) -> None:
+        """Told in the operator's log."""
+        logger.log(logging.WARNING if kind == "Warning" else logging.INFO, "%s: %s: %s", key, reason, message)
+
     async def hold(self, key: object) -> None:
         """Never acknowledged."""
         await asyncio.Event().wait()
@@ -152,24 +159,25 @@ def _node(configuration: Configuration, endings: Endings, reporters: dict[str, A
     policy = Policy(
         runtime_trusted=configuration.runtime_trusted,
         runtime_untrusted=configuration.runtime_untrusted,
+        handlers=configuration.handlers,
         default_trusted=configuration.default_trust_level is TrustLevel.TRUSTED,
-        cgroup_parent=configuration.cgroup_parent,
-        conmon_cgroup_prefix=configuration.conmon_cgroup(""),
         allow_privileged=configuration.allow_privileged,
         allow_untrusted_privileged=configuration.allow_untrusted_privileged,
         allow_host_network=configuration.allow_host_network,
+        allow_host_pid=configuration.allow_host_pid,
         allowed_rootfs=configuration.allowed_rootfs,
         forbidden=(configuration.state_dir, configuration.run_dir),
         backoff=BackOff(configuration.backoff_initial, configuration.backoff_max, configuration.backoff_reset),
         log_max_size=configuration.log_max_size,
         log_max_files=configuration.log_max_files,
     )
+    cgroups = manager(configuration.manager, configuration.parent)
     return Node(
         name=configuration.node_name,
         boot=boot_id(),
         containers=configuration.containers_dir,
         bundles=configuration.bundles_dir,
-        runtime=Runtime(settings, create_timeout=configuration.create_timeout),
+        runtime=Runtime(settings, cgroups, create_timeout=configuration.create_timeout),
         store=Store(configuration.records_dir, configuration.node_name),
         endings=endings,
         policy=policy,

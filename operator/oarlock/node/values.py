@@ -23,7 +23,9 @@ class TrustLevel(StrEnum):
 
 
 class Manager(StrEnum):
+    AUTO = "auto"
     CGROUPFS = "cgroupfs"
+    SYSTEMD = "systemd"
 
 
 class LogLevel(StrEnum):
@@ -44,6 +46,8 @@ _BYTES |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SLICE = re.compile(r"[A-Za-z0-9_.\\:]+(-[A-Za-z0-9_.\\:]+)*\.slice")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -106,6 +110,18 @@ def program(given: str) -> Path:
     return Path(given)
 
 
+def named_program(given: str) -> tuple[str, Path]:
+    """NAME=PROGRAM: a runtime by the name that specs give it (RFC 1123 label, as a RuntimeClass' handler)."""
+    name, found, path = given.partition("=")
+    if not found:
+        raise ValueError(f"{given!r} has no '='; write NAME=PATH, as kata=/usr/bin/kata-runtime")
+    if not _LABEL.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no handler's name; use up to 63 lower-case letters, digits and '-', as in kata=PATH"
+        )
+    return name, program(path)
+
+
 def node_name(given: str) -> str:
     """A node's name as Kubernetes allows it (RFC 1123 subdomain); empty = the host's."""
     if given and (len(given) > 253 or not _SUBDOMAIN.fullmatch(given)):
@@ -116,9 +132,13 @@ def node_name(given: str) -> str:
 
 
 def cgroup(given: str) -> str:
-    """A cgroup path below the root of the hierarchy."""
+    """A cgroup path below the root of the hierarchy, or a slice of systemd's; empty = the manager's own."""
+    if not given or _SLICE.fullmatch(given):
+        return given
     if not given.startswith("/") or given == "/" or ".." in given.split("/"):
-        raise ValueError(f"{given!r} is no cgroup path; write it from the root, as /oarlock")
+        raise ValueError(
+            f"{given!r} is no cgroup; write a path from the root, as /oarlock, or a slice, as oarlock.slice"
+        )
     return given.rstrip("/")
 
 

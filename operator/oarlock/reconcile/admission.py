@@ -12,8 +12,7 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
     security = spec.securityContext
     if security.privileged and not policy.allow_privileged:
         return "spec.securityContext.privileged: not allowed on this node; start the operator with --allow-privileged"
-    untrusted = not spec.trusted or not policy.default_trusted
-    if security.privileged and untrusted and not policy.allow_untrusted_privileged:
+    if _untrusted_privileged(spec, policy) and not policy.allow_untrusted_privileged:
         return (
             "spec.trusted: an untrusted container may not be privileged; "
             "drop one of them, or start the operator with --allow-untrusted-privileged"
@@ -32,7 +31,28 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
             )
     if shares_network(spec) and not policy.allow_host_network:
         return "spec.hostNetwork: not allowed on this node; start the operator with --allow-host-network"
+    if spec.hostPID and not policy.allow_host_pid:
+        return "spec.hostPID: not allowed on this node; drop it, or start the operator with --allow-host-pid"
+    handler = spec.runtimeHandler
+    if handler is not None and handler not in policy.handlers:
+        return (
+            f"spec.runtimeHandler: {handler} is not a runtime of this node, which has "
+            f"{', '.join(sorted(policy.handlers))}; name one of them, or start the operator with "
+            f"--runtimes {handler}=PATH"
+        )
     return None
+
+
+def warning(spec: Spec, policy: Policy) -> tuple[str, str] | None:
+    """Reason and one sentence on what the node accepts and its people should know; None when there is nothing."""
+    if not _untrusted_privileged(spec, policy):
+        return None
+    runtime = f"runtime {spec.runtimeHandler}" if spec.runtimeHandler else "the trusted runtime"
+    return "UntrustedPrivileged", f"it is untrusted and privileged: it runs under {runtime} with all rights on the node"
+
+
+def _untrusted_privileged(spec: Spec, policy: Policy) -> bool:
+    return spec.securityContext.privileged and not (spec.trusted and policy.default_trusted)
 
 
 _HARMLESS = frozenset(

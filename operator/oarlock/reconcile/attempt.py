@@ -12,6 +12,7 @@ from oarlock.api.identity import container_id
 from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
+from oarlock.cgroups.place import place
 from oarlock.linux import clock
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
@@ -32,14 +33,13 @@ class Attempt:
         self._node, self.current, self._wake = node, current, wake
         self._live: Live | None = None
         self.ended = False
-        policy, cid = node.policy, current.containerID
+        cid = current.containerID
         self._container = Container(
             id=cid,
             runtime=Path(current.runtime),
             bundle=node.bundles / cid,
             log=Path(current.logPath),
-            cgroup=f"{policy.cgroup_parent.rstrip('/')}/{cid}",
-            monitor_cgroup=f"{policy.conmon_cgroup_prefix}{cid}",
+            place=place(current.cgroupManager, current.cgroupParent, cid),
             terminal=bool(current.spec.get("tty", False)),
         )
         self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
@@ -49,16 +49,20 @@ class Attempt:
         """What is recorded of an attempt before anything of it exists."""
         policy = node.policy
         runtime = runtime_path(
+            handler=spec.runtimeHandler,
             trusted=spec.trusted,
             privileged=spec.securityContext.privileged,
             default_trusted=policy.default_trusted,
             trusted_path=policy.runtime_trusted,
             untrusted_path=policy.runtime_untrusted,
+            handlers=policy.handlers,
         )
         return Current(
             attempt=record.attempt,
             containerID=container_id(record.uid, record.attempt),
             runtime=str(runtime),
+            cgroupManager=node.runtime.cgroups.name,
+            cgroupParent=node.runtime.cgroups.parent,
             spec=record.spec,
             restartedAt=restarted_at,
             logPath=str(node.containers / record.uid / "logs" / f"{record.attempt}.log"),
@@ -79,7 +83,7 @@ class Attempt:
                 bundle.make,
                 spec,
                 hostname=hostname,
-                cgroup_path=container.cgroup,
+                cgroup_path=container.place.oci,
                 attempt_dir=self._folder,
                 bundle_dir=container.bundle,
                 forbidden=policy.forbidden,

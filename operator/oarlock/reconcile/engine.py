@@ -156,9 +156,8 @@ class Engine:
     async def _remove_strays(self, records: list[Record]) -> None:
         """Remove containers and bundles that no record names."""
         named = {record.current.containerID for record in records if record.current}
-        policy = self._node.policy
-        prefix = policy.conmon_cgroup_prefix.rpartition("/")[2]
-        self._node.runtime.sweep(policy.cgroup_parent, named | {f"{prefix}{cid}" for cid in named})
+        cgroups = self._node.runtime.cgroups
+        cgroups.sweep(named)
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
         for stray in sorted(found - named):
             logger.warning("container %s has no record: removed", stray)
@@ -167,6 +166,8 @@ class Engine:
                 attempt=int(number) if number.isdigit() else 0,
                 containerID=stray,
                 runtime=str(self._node.policy.runtime_trusted),
+                cgroupManager=cgroups.name,
+                cgroupParent=cgroups.parent,
                 spec={},
                 logPath="/dev/null",
             )

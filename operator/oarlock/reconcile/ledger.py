@@ -13,6 +13,7 @@ from oarlock.api.spec import State
 from oarlock.linux import clock
 from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.node import Node
+from oarlock.reconcile.ports import EventKind
 from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
 from oarlock.records.model import Current, Exit, Record
 
@@ -84,6 +85,11 @@ class Ledger:
     def _tell(self) -> None:
         if self.telling:
             self._node.reporters[self.record.source].report(self.record.key, self.record.status)
+
+    def event(self, kind: EventKind, reason: str, message: str) -> None:
+        """Tell the source of something that the object's status does not say at once."""
+        if self.telling:
+            self._node.reporters[self.record.source].event(self.record.key, kind, reason, message)
 
     def _write(self, durable: bool) -> None:
         data = self.record.model_dump_json(exclude_none=True).encode()

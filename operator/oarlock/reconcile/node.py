@@ -20,12 +20,12 @@ class Policy:
 
     runtime_trusted: Path
     runtime_untrusted: Path | None
+    handlers: Mapping[str, Path]
     default_trusted: bool
-    cgroup_parent: str
-    conmon_cgroup_prefix: str
     allow_privileged: bool
     allow_untrusted_privileged: bool
     allow_host_network: bool
+    allow_host_pid: bool
     allowed_rootfs: tuple[Path, ...]
     forbidden: tuple[Path, ...]
     backoff: BackOff

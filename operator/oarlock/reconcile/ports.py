@@ -8,10 +8,12 @@ thread crosses over with `loop.call_soon_threadsafe`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from oarlock.api.accepted import Accepted
 from oarlock.api.identity import Key
+
+EventKind = Literal["Normal", "Warning"]
 
 
 class Sink(Protocol):
@@ -35,6 +37,13 @@ class Reporter(Protocol):
 
     def report(self, key: Key, status: Mapping[str, Any]) -> None:
         """The object's status now (the API's status shape). Never blocks; the latest wins."""
+
+    def event(self, key: Key, kind: EventKind, reason: str, message: str) -> None:
+        """Something happened to the object that its status does not say at once. Never blocks or raises.
+
+        Args:
+            reason: one word in CamelCase, for machines; `message` is a sentence for people, without secrets.
+        """
 
     async def hold(self, key: Key) -> None:
         """Keep the object from vanishing (the finalizer), acknowledged. Retries while the source is away.

@@ -23,6 +23,8 @@ class Current(BaseModel):
     attempt: int
     containerID: str
     runtime: str
+    cgroupManager: str = "cgroupfs"
+    cgroupParent: str = "/oarlock"
     spec: dict[str, Any]
     restartedAt: str | None = None
     logPath: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from oarlock.cgroups.place import Place
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -14,6 +16,5 @@ class Container:
     runtime: Path
     bundle: Path
     log: Path
-    cgroup: str
-    monitor_cgroup: str
+    place: Place
     terminal: bool = False

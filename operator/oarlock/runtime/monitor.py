@@ -16,7 +16,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from oarlock.cgroups import v1
+from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
 from oarlock.runtime.command import ENVIRONMENT, message_of
 from oarlock.runtime.container import Container
@@ -79,10 +79,10 @@ class Monitor:
         )
         sync_child.close()
 
-    def adopt(self) -> None:
+    async def adopt(self, cgroups: CgroupManager) -> None:
         """Move conmon to a cgroup of its own, before it can have children."""
         assert self._process is not None
-        v1.adopt(self._process.pid, self._container.monitor_cgroup)
+        await cgroups.adopt(self._process.pid, self._container.place)
 
     def send_start_byte(self) -> None:
         """Let conmon go on: it forks and creates the container."""
@@ -163,6 +163,8 @@ class Monitor:
             "--socket-dir-path", str(settings.sockets),
             "--no-sync-log",
         ]  # fmt: skip
+        if container.place.by_systemd:
+            arguments.append("-s")
         if settings.no_pivot:
             arguments.append("--no-pivot")
         if container.terminal:

@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from oarlock.cgroups import v1
+from oarlock.cgroups.hierarchy import hierarchy
+from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import RuntimeFailure, StartFailed
 from oarlock.linux.files import is_locked
 from oarlock.linux.process import Process, hold
@@ -41,8 +42,9 @@ class Live:
 class Runtime:
     """Creates, starts, signals, freezes and deletes containers. Decides nothing and remembers nothing."""
 
-    def __init__(self, settings: MonitorSettings, *, create_timeout: float) -> None:
+    def __init__(self, settings: MonitorSettings, cgroups: CgroupManager, *, create_timeout: float) -> None:
         self._settings = settings
+        self.cgroups, self._hierarchy = cgroups, hierarchy()
         self._create_timeout = create_timeout
 
     async def create(self, container: Container, prepare: Callable[[], object]) -> Live:
@@ -61,7 +63,8 @@ class Runtime:
             undo.push_async_callback(self.destroy, container)
             with contextlib.closing(monitor):
                 monitor.spawn()
-                moved = asyncio.get_running_loop().run_in_executor(None, monitor.adopt)
+                moved = asyncio.create_task(monitor.adopt(self.cgroups))
+                await asyncio.sleep(0)  # it is under way before this thread is busy
                 try:
                     prepare()
                 finally:
@@ -116,21 +119,17 @@ class Runtime:
         """End and remove whatever exists of a container, in whichever state: idempotent."""
         await self._end_monitors(container)
         await self._force(container)
-        for pid in v1.processes(container.cgroup) | v1.processes(container.monitor_cgroup):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for cgroup in (container.place.container, container.place.monitor):
+            if self._hierarchy.processes(cgroup):
+                self._hierarchy.kill(cgroup)
         self.clear(container)
 
     def clear(self, container: Container) -> None:
         """Remove what conmon and the runtime leave behind of an ended container, but for the bundle."""
         (self._settings.exits / container.id).unlink(missing_ok=True)
         (self._settings.sockets / container.id).unlink(missing_ok=True)
-        v1.remove(container.cgroup)
-        v1.remove(container.monitor_cgroup)
-
-    def sweep(self, cgroup_parent: str, kept: Collection[str]) -> None:
-        """Remove the empty cgroups that are nobody's."""
-        v1.sweep(cgroup_parent, kept)
+        self._hierarchy.remove(container.place.container)
+        self._hierarchy.remove(container.place.monitor)
 
     def exit_code(self, container: Container) -> int | None:
         """The exit code that conmon wrote; None while there is none."""
@@ -141,11 +140,11 @@ class Runtime:
 
     def frozen(self, container: Container) -> bool:
         """Whether its processes are frozen, whoever did it."""
-        return v1.frozen(container.cgroup)
+        return self._hierarchy.frozen(container.place.container)
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
-        return (container.bundle / "oom").exists() or v1.oom_kills(container.cgroup) > 0
+        return (container.bundle / "oom").exists() or self._hierarchy.oom_kills(container.place.container) > 0
 
     def monitors(self, container_id: str) -> list[int]:
         """Every conmon of this container, by its arguments: also one that never got to write its pid."""
@@ -186,7 +185,9 @@ class Runtime:
             shutil.rmtree(self._settings.runtime_root / container.id, ignore_errors=True)
 
     async def _runtime(self, container: Container, *arguments: str) -> str:
-        return await run([container.runtime, "--root", self._settings.runtime_root, *arguments], timeout=_ANSWER)
+        by_systemd = ("--systemd-cgroup",) if container.place.by_systemd else ()
+        command = [container.runtime, "--root", self._settings.runtime_root, *by_systemd, *arguments]
+        return await run(command, timeout=_ANSWER)
 
 
 def adopt(pid: int | None, start: int | None) -> Process | None:

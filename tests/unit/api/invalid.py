@@ -95,6 +95,7 @@ INVALID: dict[str, Invalid] = {
     "a mapping for a list": _spec("env", {"A": "x"}, "must be a list"),
     "a string for a mapping": _spec("rootfs", "/srv/rootfs", "must be a mapping"),
     "a string for a boolean": _spec("tty", "yes", "must be true or false"),
+    "a string for the host's processes": _spec("hostPID", "true", "must be true or false"),
     "a number for a boolean": _spec("hostNetwork", 1, "must be true or false"),
     "a string for a number": _spec("terminationGracePeriodSeconds", "30s", "must be a whole number"),
     "half a second": _spec("terminationGracePeriodSeconds", 0.5, "must be a whole number"),
@@ -125,6 +126,9 @@ INVALID: dict[str, Invalid] = {
     "a host name in capitals": _spec("hostname", "Web", "begin and end it"),
     "a host name with a dot": _spec("hostname", "web.local", "begin and end it"),
     "a host name too long": _spec("hostname", "a" * 64, "at most 63"),
+    "a handler in capitals": _spec("runtimeHandler", "Kata", "begin and end it"),
+    "a handler that is a path": _spec("runtimeHandler", "/usr/bin/runc", "begin and end it"),
+    "a handler too long": _spec("runtimeHandler", "a" * 64, "at most 63"),
     "another network": _spec("network", {"mode": "Bridge"}, "'Host' or 'None'", "network.mode"),
     "another seccomp profile": _spec(
         f"{_SECURITY}.seccompProfile",

@@ -46,6 +46,8 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("network", "mode"): st.just("Host"),
     ("hostname",): names,
     ("trusted",): st.booleans(),
+    ("runtimeHandler",): names,
+    ("hostPID",): st.booleans(),
     ("nodeName",): names,
     ("state",): st.sampled_from(["Running", "Stopped", "Paused"]),
     ("restartPolicy",): st.sampled_from(["Always", "OnFailure", "Never"]),

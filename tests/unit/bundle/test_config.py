@@ -162,6 +162,13 @@ def test_only_the_host_network_is_without_a_network_namespace() -> None:
         assert found["linux"]["sysctl"] == {}, "the node's own settings must not be written"
 
 
+def test_only_the_host_pid_is_without_a_pid_namespace() -> None:
+    own, host = made()["linux"], made(hostPID=True)["linux"]
+    assert [entry for entry in own["namespaces"] if entry not in host["namespaces"]] == [{"type": "pid"}]
+    assert host["maskedPaths"] == own["maskedPaths"]
+    assert host["readonlyPaths"] == own["readonlyPaths"]
+
+
 def test_the_node_is_hidden_and_read_only() -> None:
     found = made(facts=dataclasses.replace(FACTS, masked=("/sys/devices/system/cpu/cpu0/thermal_throttle",)))
     options = {entry["destination"]: entry["options"] for entry in found["mounts"]}

@@ -1,4 +1,4 @@
-"""Paths of ContainerSpecs in the API."""
+"""Paths of ContainerSpecs, and of the events on them, in the API."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def path(namespace: str, name: str) -> str:
 
 def path_of(key: Key) -> str:
     return path(key.namespace, key.name)
+
+
+def events_of(namespace: str, name: str = "") -> str:
+    """A namespace's events, or one of them."""
+    collection = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
+    return f"{collection}/{quote(name, safe='')}" if name else collection
 
 
 def of_node(node_name: str) -> str:

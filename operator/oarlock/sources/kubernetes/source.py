@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from oarlock.api.identity import Key
-from oarlock.reconcile.ports import Sink
+from oarlock.reconcile.ports import EventKind, Sink
 from oarlock.sources.kubernetes.apiserver import ApiServer
 from oarlock.sources.kubernetes.backoff import Backoff
 from oarlock.sources.kubernetes.credentials import Place
+from oarlock.sources.kubernetes.events import Events
 from oarlock.sources.kubernetes.finalizers import Finalizers
 from oarlock.sources.kubernetes.inventory import Inventory, key_of
 from oarlock.sources.kubernetes.listing import INTERVAL, Lister
@@ -31,7 +32,7 @@ _STEADY = 30.0
 class KubernetesSource:
     """Feeds a `Sink` with the ContainerSpecs of one node, and is the `Reporter` for them.
 
-    `report`, `hold` and `release` may be called at any time, also before `run`: they take effect once the API
+    `report`, `event`, `hold` and `release` may be called at any time, also before `run`: they take effect once the API
     server answers and the object was seen.
 
     Args:
@@ -54,6 +55,7 @@ class KubernetesSource:
         self._api = ApiServer(self._place)
         self._statuses = Statuses(self._api, on_missing=self._ask)
         self._inventory = Inventory(sink, on_status=self._statuses.observed, on_gone=self._statuses.forget)
+        self._events = Events(self._api, node_name)
         self._finalizers = Finalizers(self._api, self._inventory)
         self._lister = Lister(
             self._api, self._inventory, sink, node_name=node_name, known=known, interval=list_interval
@@ -87,6 +89,10 @@ class KubernetesSource:
         if status and not self._inventory.is_gone(key):
             self._statuses.report(key, status)
 
+    def event(self, key: Key, kind: EventKind, reason: str, message: str) -> None:
+        """Make it an event on the object; see `Reporter.event`."""
+        self._events.event(key, kind, reason, message)
+
     async def hold(self, key: Key) -> None:
         """Put the finalizer on; see `Reporter.hold`."""
         await self._finalizers.hold(key)
@@ -103,6 +109,7 @@ class KubernetesSource:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lister.run(), name="kubernetes lists")
                 tasks.create_task(self._statuses.run(), name="kubernetes statuses")
+                tasks.create_task(self._events.run(), name="kubernetes events")
                 tasks.create_task(self._watch(), name="kubernetes watch")
         finally:
             await self._api.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 from oarlock.api.identity import MANIFESTS, Key
 from oarlock.linux.inotify import Event, Inotify
-from oarlock.reconcile.ports import Sink
+from oarlock.reconcile.ports import EventKind, Sink
 from oarlock.sources.manifests.catalog import Catalog, Recorded
 from oarlock.sources.manifests.claims import UNREAD, Reading, judge
 from oarlock.sources.manifests.documents import parse
@@ -60,6 +60,10 @@ class ManifestSource:
 
     def report(self, key: Key, status: Mapping[str, Any]) -> None:
         """Nothing to do: a manifest object's status stands in its record."""
+
+    def event(self, key: Key, kind: EventKind, reason: str, message: str) -> None:
+        """Told in the operator's log."""
+        logger.log(logging.WARNING if kind == "Warning" else logging.INFO, "%s: %s: %s", key, reason, message)
 
     async def hold(self, key: Key) -> None:
         """Nothing to do: a file cannot be held."""

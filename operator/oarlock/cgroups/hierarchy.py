@@ -1,0 +1,74 @@
+"""What both versions of cgroups can do with one cgroup, named by its path below the hierarchy's root."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Container
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+ROOT = Path("/sys/fs/cgroup")
+_CGROUP2_SUPER_MAGIC = 0x63677270  # linux/magic.h
+
+
+class Hierarchy(Protocol):
+    """The modules `v1` and `v2`. A cgroup that is not there is as good as an empty one."""
+
+    VERSION: int
+
+    def adopt(self, pid: int, cgroup: str) -> None:
+        """Move a process into a cgroup, made for it.
+
+        Raises:
+            OSError: the cgroup cannot be made, or the process is gone.
+        """
+
+    def remove(self, cgroup: str) -> None:
+        """Remove a cgroup with those below it; one that still holds processes stays."""
+
+    def sweep(self, parent: str, kept: Container[str]) -> None:
+        """Remove every empty cgroup right below `parent` whose name is not among those kept."""
+
+    def processes(self, cgroup: str) -> set[int]:
+        """Every process in a cgroup and below it."""
+
+    def kill(self, cgroup: str) -> None:
+        """Send KILL to every process in a cgroup and below it, also to those that are just being forked."""
+
+    def frozen(self, cgroup: str) -> bool:
+        """Whether the processes of a cgroup are frozen, or on their way to it."""
+
+    def oom_kills(self, cgroup: str) -> int:
+        """How many processes of a cgroup the kernel's OOM killer has taken."""
+
+
+@cache
+def hierarchy() -> Hierarchy:
+    """This node's: version 2 where it alone is mounted, else version 1."""
+    from oarlock.cgroups import v1, v2
+
+    return v2 if _filesystem(ROOT) == _CGROUP2_SUPER_MAGIC else v1
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a cgroup's folder and those below it, the deepest first; what holds processes stays."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise
+
+
+def _filesystem(path: Path) -> int:
+    """The magic number of the file system that `path` lies on (statfs(2); Python's statvfs does not tell it)."""
+    buffer = (ctypes.c_long * 32)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    return int(buffer[0])

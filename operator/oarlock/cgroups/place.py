@@ -1,0 +1,60 @@
+"""Where one container and its monitor live: the names of their cgroups, or of their systemd scopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Manager = Literal["cgroupfs", "systemd"]
+SYSTEMD_RUNS = Path("/run/systemd/system")
+DEFAULT_PARENT: dict[Manager, str] = {"cgroupfs": "/oarlock", "systemd": "oarlock.slice"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The cgroups of one container.
+
+    Attributes:
+        container, monitor: their paths below a hierarchy's root.
+        oci: `linux.cgroupsPath` of config.json.
+        parent: the cgroup or slice that both lie in, as it was configured.
+        scope: the monitor's unit under systemd; None when oarlock makes the cgroup itself.
+    """
+
+    container: str
+    monitor: str
+    oci: str
+    parent: str
+    scope: str | None = None
+
+    @property
+    def by_systemd(self) -> bool:
+        """Whether systemd makes these cgroups."""
+        return self.scope is not None
+
+
+def place(manager: str, parent: str, container_id: str) -> Place:
+    """The place of one container under a parent cgroup (`/oarlock`) or slice (`oarlock.slice`)."""
+    if manager == "systemd":
+        folder, scope = slice_path(parent), unit_name("oarlock-conmon", container_id)
+        container = f"{folder}/{unit_name('oarlock', container_id)}"
+        return Place(container, f"{folder}/{scope}", f"{parent}:oarlock:{container_id}", parent, scope)
+    container = f"{parent.rstrip('/')}/{container_id}"
+    return Place(container, f"{parent.rstrip('/')}/oarlock-conmon-{container_id}", container, parent)
+
+
+def runs_systemd() -> bool:
+    """Whether systemd is in charge of this node's cgroups (sd_booted(3))."""
+    return SYSTEMD_RUNS.is_dir()
+
+
+def unit_name(prefix: str, container_id: str) -> str:
+    """A scope's name (`oci.go: createUnitName`)."""
+    return f"{prefix}-{container_id}.scope"
+
+
+def slice_path(name: str) -> str:
+    """The cgroup of a slice: a dash in its name is a level, as in /a.slice/a-b.slice (systemd.slice(5))."""
+    words = name.removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(words[:count])}.slice" for count in range(1, len(words) + 1))

@@ -1,0 +1,104 @@
+"""Cgroups made by systemd: a transient scope for each monitor, asked for over D-Bus (org.freedesktop.systemd1(5))."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Collection
+from typing import Any
+
+from dbus_fast import BusType, DBusError, Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+
+from oarlock.cgroups.manager import sweep
+from oarlock.cgroups.place import Manager, Place, place
+
+_DESTINATION, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
+_INTERFACE = "org.freedesktop.systemd1.Manager"
+_ANSWER = 30.0
+_DONE = "done"
+
+
+class Systemd:
+    """Asks systemd for scopes. One connection, made at the first need and again when it broke."""
+
+    name: Manager = "systemd"
+
+    def __init__(self, slice_name: str) -> None:
+        self.parent = slice_name
+        self._bus: MessageBus | None = None
+        self._connecting = asyncio.Lock()
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+
+    def place(self, container_id: str) -> Place:
+        """See `CgroupManager`."""
+        return place(self.name, self.parent, container_id)
+
+    async def adopt(self, pid: int, place: Place) -> None:
+        """See `CgroupManager`. Done when systemd's job is: only then is the process in the scope."""
+        assert place.scope is not None
+        properties = [
+            ("Description", Variant("s", f"oarlock's monitor of {place.container.rpartition('/')[2]}")),
+            ("Slice", Variant("s", place.parent)),
+            ("PIDs", Variant("au", [pid])),
+            ("CollectMode", Variant("s", "inactive-or-failed")),
+            ("DefaultDependencies", Variant("b", False)),
+        ]
+        self._waiting[place.scope] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_ANSWER):
+                bus = await self._connected()
+                match = f"type='signal',interface='{_INTERFACE}',member='JobRemoved',arg2='{place.scope}'"
+                await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "AddMatch", "s", [match])
+                try:
+                    body: list[Any] = [place.scope, "fail", properties, []]
+                    await _call(bus, _DESTINATION, _PATH, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+                    result = await self._waiting[place.scope]
+                finally:
+                    await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "RemoveMatch", "s", [match])
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"systemd did not start {place.scope} within {_ANSWER:g} s") from None
+        except (DBusError, EOFError) as error:
+            raise OSError(errno.EIO, f"systemd did not start {place.scope}: {error}") from error
+        finally:
+            del self._waiting[place.scope]
+        if result != _DONE:
+            raise OSError(errno.EIO, f"systemd did not start {place.scope}: its job ended as {result}")
+
+    def sweep(self, container_ids: Collection[str]) -> None:
+        """See `CgroupManager`. A scope goes by itself when it is empty; what a crash left of one is a bare folder."""
+        sweep(self.name, self.parent, container_ids)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._bus is not None:
+            self._bus.disconnect()
+            self._bus = None
+
+    async def _connected(self) -> MessageBus:
+        async with self._connecting:
+            if self._bus is None or not self._bus.connected:
+                try:
+                    self._bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+                except (OSError, DBusError) as error:
+                    raise OSError(errno.ECONNREFUSED, f"the system's D-Bus cannot be reached: {error}") from error
+                self._bus.add_message_handler(self._heard)
+                await _call(self._bus, _DESTINATION, _PATH, "Subscribe", "", [])
+            return self._bus
+
+    def _heard(self, message: Message) -> None:
+        if message.message_type is MessageType.SIGNAL and message.member == "JobRemoved":
+            _, _, unit, result = message.body
+            waiting = self._waiting.get(unit)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(result)
+
+
+async def _call(bus: MessageBus, destination: str, path: str, member: str, signature: str, body: list[Any]) -> None:
+    interface = _INTERFACE if destination == _DESTINATION else destination
+    message = Message(
+        destination=destination, path=path, interface=interface, member=member, signature=signature, body=body
+    )
+    reply = await bus.call(message)
+    if reply is not None and reply.message_type is MessageType.ERROR:
+        raise DBusError._from_message(reply)

@@ -1,0 +1,110 @@
+"""Which runtime runs a container, by its name and by its trust; and what `oarlock version` says of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, container, operating
+
+SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+
+
+def runc() -> str:
+    found = shutil.which("runc")
+    assert found is not None
+    return found
+
+
+def another(node_dirs: NodeDirs, name: str) -> Path:
+    """runc under another name: a runtime of its own as far as the operator is concerned."""
+    path = node_dirs.root / name
+    path.symlink_to(runc())
+    return path
+
+
+def runtime_of(node: Operator, name: str) -> str:
+    """The runtime in the arguments of a running container's monitor."""
+    status = node.wait(name, lambda s: s["phase"] == "Running")
+    arguments = Path(f"/proc/{status['monitorPID']}/cmdline").read_bytes().split(b"\0")
+    return arguments[arguments.index(b"-r") + 1].decode()
+
+
+def test_a_handler_chooses_the_runtime_whatever_the_trust(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    kata, sandbox = another(node_dirs, "kata-runtime"), another(node_dirs, "sandbox")
+    options = ("--runtimes", f"kata={kata}", "--runtime-untrusted", str(sandbox))
+    with operating(node_dirs, *options) as node:
+        node.apply(
+            container("plain", busybox_rootfs, *SLEEPER),
+            container("named", busybox_rootfs, *SLEEPER, runtimeHandler="kata"),
+            container("usual", busybox_rootfs, *SLEEPER, runtimeHandler="runc", trusted=False),
+            container("theirs", busybox_rootfs, *SLEEPER, trusted=False),
+        )
+        found = {name: runtime_of(node, name) for name in ("plain", "named", "usual", "theirs")}
+    assert found == {"plain": runc(), "named": str(kata), "usual": runc(), "theirs": str(sandbox)}
+
+
+def test_an_unknown_handler_is_told_and_runs_once_the_operator_has_it(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    kata = another(node_dirs, "kata-runtime")
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER, runtimeHandler="kata"))
+        told = node.wait("web", lambda s: s["reason"] == "Refused")
+        assert told["phase"] == "Pending"
+        assert told["message"] == (
+            "spec.runtimeHandler: kata is not a runtime of this node, which has runc; name one of them, "
+            "or start the operator with --runtimes kata=PATH"
+        )
+        assert {each["type"]: each["status"] for each in told["conditions"]}["Stalled"] == "True"
+        assert node.stop() == 0
+    with operating(node_dirs, "--runtimes", f"kata={kata}") as node:
+        assert runtime_of(node, "web") == str(kata)
+
+
+def test_a_container_keeps_its_runtime_when_the_operator_has_others(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    kata = another(node_dirs, "kata-runtime")
+    with operating(node_dirs, "--runtimes", f"kata={kata}") as node:
+        node.apply(container("web", busybox_rootfs, *SLEEPER, runtimeHandler="kata", terminationGracePeriodSeconds=20))
+        before = node.wait("web", lambda s: s["phase"] == "Running")
+        assert node.stop() == 0
+    with operating(node_dirs) as node:
+        node.wait_ready(2)
+        assert node.status("web")["pid"] == before["pid"]
+        assert runtime_of(node, "web") == str(kata)
+        node.command("stop", "web")
+        assert node.status("web")["exitCode"] == 7
+        node.command("start", "web", "--no-wait")
+        told = node.wait("web", lambda s: s["reason"] == "Refused")
+        assert "spec.runtimeHandler: kata" in told["message"]
+
+
+def test_a_missing_runtime_ends_the_start_and_is_named(node_dirs: NodeDirs) -> None:
+    gone = node_dirs.root / "gone"
+    node = Operator(node_dirs)
+    for option, named in (("--runtime-trusted", str(gone)), ("--runtimes", f"kata={gone}"), ("--conmon", str(gone))):
+        done = node.command("run", option, named, check=False)
+        assert done.returncode in (1, 2)
+        assert f"{gone} does not exist; install it or name it with {option}" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not node_dirs.state.exists()
+
+
+def test_version_asks_conmon_and_each_runtime(node_dirs: NodeDirs) -> None:
+    kata, gone = another(node_dirs, "kata-runtime"), node_dirs.root / "gone"
+    node = Operator(node_dirs)
+    options = ("--runtimes", f"kata={kata}", "--runtimes", f"gone={gone}")
+    lines = node.command("version", *options).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["oarlock", "conmon", "runc", "kata", "gone"]
+    assert lines[3].split()[1] == lines[2].split()[1]
+    assert lines[4].startswith(f"gone unknown: --runtimes gone: {gone} does not exist; install it")
+    told = json.loads(node.command("version", *options, "-o", "json").stdout)
+    assert told["conmon"]["version"] == lines[1].split()[1]
+    assert [each["name"] for each in told["runtimes"]] == ["runc", "kata", "gone"]
+    assert told["runtimes"][1] == {"name": "kata", "version": lines[3].split()[1], "path": str(kata)}
+    assert told["runtimes"][2]["version"] is None
+    doctor = node.command("doctor", *options, check=False).stdout
+    assert f"{kata} {lines[3].split()[1]}" in doctor
+    assert f"{gone} does not exist" in doctor
