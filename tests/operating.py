@@ -19,6 +19,8 @@ from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 
 DEADLINE = 30.0
+KERNEL_TELLS_EXITS = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 15)
+"""PIDFD_GET_INFO with the exit: below it a signal cannot be told from an exit code of 128 and more."""
 
 
 def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str, Any]:
@@ -182,6 +184,11 @@ def live_inits(dirs: NodeDirs) -> dict[str, list[int]]:
             if arguments[0].endswith(b"conmon") and str(dirs.run / "bundles").encode() in b"\0".join(arguments):
                 found.setdefault(arguments[2].decode(), []).append(int(entry.name))
     return found
+
+
+def left(dirs: NodeDirs) -> dict[str, set[str]]:
+    """What the census still finds, by kind; empty when nothing is left of any container."""
+    return {kind: found for kind, found in census(dirs).items() if found}
 
 
 def census(dirs: NodeDirs) -> dict[str, set[str]]:

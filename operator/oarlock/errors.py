@@ -12,6 +12,8 @@ OarlockError
 │   ├── CreateFailed            `create` ended with a message
 │   │   └── CommandNotRunnable  the command is missing (127) or not executable (126)
 │   ├── StartFailed             `start` ended with a message
+│   ├── ExecSyncError           a command could not be run in a container, or not to its end
+│   │   └── ExecTimeout         it ran longer than it may and was ended
 │   └── RuntimeTimeout          no answer within the deadline
 ├── SourceUnavailable           where desired state comes from does not answer; kept trying
 └── ObjectGone                  the object is no longer in its source
@@ -84,6 +86,29 @@ class CommandNotRunnable(CreateFailed):
 
 class StartFailed(RuntimeFailure):
     """The runtime refused to start a created container."""
+
+
+class ExecSyncError(RuntimeFailure):
+    """A command could not be run in a container, or not to its end (`oci.go: ExecSyncError`).
+
+    Attributes:
+        container: where, as it is called to whoever asked.
+        problem: what is wrong and the way out.
+        exit_code: 127 when there is no such command, 126 when it cannot be executed; None when nothing ran or when its
+            end is not known.
+        stdout, stderr: what it had written.
+    """
+
+    def __init__(
+        self, container: str, problem: str, *, exit_code: int | None = None, stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
+        super().__init__(f"{container}: {problem}")
+        self.container, self.problem, self.exit_code = container, problem, exit_code
+        self.stdout, self.stderr = stdout, stderr
+
+
+class ExecTimeout(ExecSyncError):
+    """The command ran longer than it may; it and its children were ended. It has no exit code."""
 
 
 class RuntimeTimeout(RuntimeFailure):

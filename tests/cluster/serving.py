@@ -20,6 +20,7 @@ rules:
 - {apiGroups: [oarlock.dev], resources: [containerspecs], verbs: [get, list, watch, patch]}
 - {apiGroups: [oarlock.dev], resources: [containerspecs/status], verbs: [patch]}
 - {apiGroups: [""], resources: [events], verbs: [create, patch]}
+- {apiGroups: [""], resources: [nodes/status], verbs: [patch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -26,8 +26,8 @@ from tests.operating import Operator, container, eventually
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "oarlock"
-GIVEN_BY_THE_CHART = {"nodeName", "inCluster", "kubeconfig"}
-"""Options that the chart's values refuse: the pod's node, a flag, and what would contradict that flag."""
+GIVEN_BY_THE_CHART = {"nodeName", "inCluster", "kubeconfig", "healthAddress"}
+"""Options that the chart's values refuse: the pod's node, a flag, what would contradict it, and the probes' address."""
 NAMESPACE = "oarlock-chart"
 EVERYTHING: dict[str, Any] = {
     "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
@@ -172,7 +172,11 @@ def test_the_server_takes_every_object(
     objects = helm.template(values)
     for each in objects.values():
         cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=json.dumps(each))
-    rights = set() if values.get("config", {}).get("kubernetes") == "off" else {"ClusterRole", "ClusterRoleBinding"}
+    rights = {
+        f"{kind}{binding}" for kind in ("ClusterRole", "ValidatingAdmissionPolicy") for binding in ("", "Binding")
+    }
+    if values.get("config", {}).get("kubernetes") == "off":
+        rights = set()
     assert set(objects) == {"DaemonSet", "ConfigMap", "ServiceAccount"} | rights
 
 
@@ -231,6 +235,8 @@ def test_the_account_may_do_that_and_nothing_else(cluster: ControlPlane, install
     assert rights("oarlock") - rights("any-other") == {
         "containerspecs.oarlock.dev [] [] [get list watch patch]",
         "containerspecs.oarlock.dev/status [] [] [patch]",
+        "events [] [] [create patch]",
+        "nodes/status [] [] [patch]",
     }
 
 
@@ -265,7 +271,10 @@ def test_the_pod_has_of_the_node_what_the_operator_needs(helm: Helm) -> None:
     (operator,) = pod["containers"]
     assert operator["command"] == ["oarlock", "run", "--in-cluster"]
     assert operator["image"] == f"oarlock:{oarlock.__version__}"
-    assert operator["env"] == [{"name": "OARLOCK_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+    assert operator["env"] == [
+        {"name": "OARLOCK_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "OARLOCK_HEALTH_ADDRESS", "value": "127.0.0.1:10276"},
+    ]
     assert operator["securityContext"]["privileged"] is True
     assert (pod["hostPID"], pod["hostNetwork"]) == (True, True)
     assert pod["automountServiceAccountToken"] is True
@@ -282,6 +291,28 @@ def test_the_pod_has_of_the_node_what_the_operator_needs(helm: Helm) -> None:
         "/sys/fs/cgroup": "/sys/fs/cgroup",
         "/etc/oarlock/config.yaml": None,
     }
+
+
+def test_the_probes_ask_where_the_operator_listens(helm: Helm) -> None:
+    def probed(values: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
+        (operator,) = pod_of(helm.template(values))["containers"]
+        addresses = {each["value"] for each in operator["env"] if each["name"] == "OARLOCK_HEALTH_ADDRESS"}
+        return addresses, {name: operator[name]["httpGet"] for name in operator if name.endswith("Probe")}
+
+    local = {"host": "127.0.0.1", "port": 10276}
+    expected = {"livenessProbe": {"path": "/healthz"}, "readinessProbe": {"path": "/readyz"}}
+    assert probed({}) == ({"127.0.0.1:10276"}, {name: local | probe for name, probe in expected.items()})
+    own = {"hostNetwork": False, "health": {"port": 9000}}
+    assert probed(own) == ({":9000"}, {name: {"port": 9000} | probe for name, probe in expected.items()})
+    for none in ({"port": 0}, None):
+        assert probed({"health": none}) == (set(), {})
+
+
+def test_without_conditions_of_nodes_there_is_no_right_to_them(helm: Helm) -> None:
+    objects = helm.template({"config": {"nodeConditions": False}})
+    assert "nodes" not in json.dumps(objects["ClusterRole"]["rules"])
+    assert not {kind for kind in objects if "Policy" in kind}
+    assert yaml.safe_load(objects["ConfigMap"]["data"]["config.yaml"]) == {"nodeConditions": False}
 
 
 def test_directories_of_the_configuration_are_the_ones_that_are_mounted(helm: Helm) -> None:
@@ -330,7 +361,7 @@ def test_a_changed_configuration_makes_new_pods_and_nothing_else_does(helm: Helm
 
 def test_without_kubernetes_there_are_no_rights_and_no_token(helm: Helm) -> None:
     objects = helm.template("config: {kubernetes: off}")
-    assert not {kind for kind in objects if "Role" in kind}
+    assert not {kind for kind in objects if "Role" in kind or "Policy" in kind}
     assert pod_of(objects)["automountServiceAccountToken"] is False
 
 
@@ -384,6 +415,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         "stateDir": "/srv/state",
         "runDir": "/run/elsewhere",
         "kubernetes": "on",
+        "nodeConditions": False,
         "conmon": "/usr/local/bin/conmon",
         "runtimeTrusted": "crun",
         "runtimeUntrusted": "/opt/runsc",
@@ -416,6 +448,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         run_dir=Path("/run/elsewhere"),
         kubernetes=Switch.ON,
         in_cluster=True,
+        node_conditions=False,
         conmon=Path("/usr/local/bin/conmon"),
         runtime_trusted=Path("crun"),
         runtime_untrusted=Path("/opt/runsc"),
@@ -461,6 +494,8 @@ def test_on_and_off_may_be_written_as_they_are(loaded: Callable[..., Configurati
         ({"config": {"nodeName": "edge-1"}}, "at '/config': additional properties 'nodeName' not allowed"),
         ({"config": {"inCluster": True}}, "'inCluster' not allowed"),
         ({"config": {"kubeconfig": "/root/config"}}, "'kubeconfig' not allowed"),
+        ({"config": {"healthAddress": ":80"}}, "'healthAddress' not allowed"),
+        ({"health": {"port": 70000}}, "at '/health/port'"),
         ({"config": {"allowedRootfs": "/srv"}}, "at '/config/allowedRootfs': got string, want array"),
         ({"config": {"noPivot": "true"}}, "at '/config/noPivot': got string, want boolean"),
         ({"config": {"logLevel": "loud"}}, "at '/config/logLevel': value must be one of 'debug', 'info'"),

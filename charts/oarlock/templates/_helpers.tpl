@@ -51,6 +51,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not (or (eq $given "off") (eq $given "false")) }}true{{ end }}
 {{- end }}
 
+{{/* "true" unless the operator has no API, or is told not to show its conditions on its Node. */}}
+{{- define "oarlock.showsConditions" -}}
+{{- if and (include "oarlock.servesKubernetes" .) (ne (toString (default dict .Values.config).nodeConditions) "false") }}
+{{- "true" }}
+{{- end }}
+{{- end }}
+
 {{/*
 The operator's configuration file. Two things get lost between values and text: whole numbers are floats by then
 (10485760 would be written as 1.048576e+07), and YAML reads on and off as booleans.

@@ -32,7 +32,8 @@ def replaced_fields(old: Mapping[str, Any], new: Mapping[str, Any], model: type[
 def _canonical(given: Mapping[str, Any], model: type[Spec]) -> dict[str, Any]:
     """The fields that say something, amounts in one spelling. Raises ValidationError."""
     fields = model.model_validate(given).model_dump(mode="json", exclude_defaults=True)
-    for amounts in fields.get("resources", {}).values():
-        for name in amounts:
+    resources = fields.get("resources", {})
+    for amounts in (resources.get("limits"), resources.get("requests"), *resources.get("io", {}).get("devices", ())):
+        for name in (amounts or {}).keys() - {"path"}:
             amounts[name] = quantity.value_of(amounts[name])
     return {name: value for name, value in fields.items() if value not in ({}, [])}

@@ -165,7 +165,7 @@ def _fields_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in location[:-1]:
         if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation)
-    return tuple(getattr(model, "model_fields", ()))
+    return tuple(field.alias or name for name, field in getattr(model, "model_fields", {}).items())
 
 
 def _model_in(annotation: Any) -> Any:

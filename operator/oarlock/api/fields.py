@@ -148,6 +148,42 @@ LogSize = Annotated[
 ]
 
 
+def _rate(value: object) -> object:
+    if quantity.value_of(_amount(value)) < 1:
+        raise ValueError(_NO_RATE)
+    return value
+
+
+_NO_RATE = "lets nothing through; write at least 1, or leave it out for no limit"
+Rate = Annotated[
+    StrictStr | StrictInt,
+    BeforeValidator(_rate),
+    Field(
+        json_schema_extra=_QUANTITY
+        | rules(cel(_FITS, _TOO_MUCH), cel("quantity(string(self)).compareTo(quantity('1')) >= 0", _NO_RATE))
+    ),
+]
+
+
+def _forward(value: str) -> str:
+    for part in value.split(","):
+        first, dash, last = part.partition("-")
+        if dash and int(first) > int(last):
+            raise ValueError(_BACKWARD)
+    return value
+
+
+_BACKWARD = "has a range that runs backwards; write the lower number first, as 0-3"
+_NUMBERS = r"^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$"
+_EACH_FORWARD = "self.split(',').all(part, !part.contains('-') || int(part.split('-')[0]) <= int(part.split('-')[1]))"
+NumberList = Annotated[
+    StrictStr,
+    Field(max_length=256, json_schema_extra={"pattern": _NUMBERS, **rules(cel(_EACH_FORWARD, _BACKWARD))}),
+    _fits(_NUMBERS, "must be numbers and ranges; write them as 0-3,5"),
+    AfterValidator(_forward),
+]
+
+
 def _capability(value: str) -> str:
     if value != "ALL" and value.removeprefix("CAP_") not in CAPABILITIES:
         raise ValueError(f"{value!r} is not a Linux capability; write one such as NET_ADMIN, or ALL")

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from oarlock.api import quantity
 from oarlock.api.fields import (
     WHOLE,
     AbsolutePath,
@@ -22,11 +21,11 @@ from oarlock.api.fields import (
     LogSize,
     NodeName,
     Part,
-    Quantity,
     Word,
     cel,
     rules,
 )
+from oarlock.api.resources import Resources
 from oarlock.api.security import SecurityContext
 
 
@@ -70,53 +69,6 @@ class EnvVar(Part):
         description="Its value; numbers and booleans must be quoted. $(NAME) is replaced by a variable further up in "
         "the list, $$ is one $; what cannot be resolved stays as it is.",
     )
-
-
-class ResourceList(Part):
-    """Amounts of what the node has."""
-
-    cpu: Quantity | None = Field(
-        None,
-        description="CPU, in cores (2, '0.5') or thousandths of one (500m). "
-        "As a limit it throttles; as a request it is a share when CPUs are scarce.",
-    )
-    memory: Quantity | None = Field(
-        None,
-        description="Memory in bytes, usually with a suffix (64Mi, 1Gi). As a limit it is enforced: the kernel's OOM "
-        "killer takes a process that needs more, and status.oomKilled says so.",
-    )
-
-
-def _within(name: str) -> dict[str, str]:
-    """The server's rule that the request of `name` is within its limit."""
-    given = " && ".join(f"has(self.{kind}) && has(self.{kind}.{name})" for kind in ("requests", "limits"))
-    request, limit = (f"quantity(string(self.{kind}.{name}))" for kind in ("requests", "limits"))
-    message = f"is more than limits.{name}; lower it or raise the limit"
-    return cel(f"!({given}) || {request}.compareTo({limit}) <= 0", message, f".requests.{name}")
-
-
-class Resources(Part):
-    """What the container may use, and what it is weighed by."""
-
-    model_config = ConfigDict(json_schema_extra=rules(_within("cpu"), _within("memory")))
-
-    limits: ResourceList = Field(
-        ResourceList(), description="The most the container may use. What is absent is not limited."
-    )
-    requests: ResourceList = Field(
-        ResourceList(),
-        description="What the container is weighed by when others want the same; the limit when absent. "
-        "It must not be more than the limit.",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Resources:
-        for name in ("cpu", "memory"):
-            request, limit = getattr(self.requests, name), getattr(self.limits, name)
-            if None not in (request, limit) and quantity.value_of(request) > quantity.value_of(limit):
-                problem = f"{request} is more than limits.{name} {limit}; lower it or raise the limit"
-                raise Contradiction(("requests", name), problem)
-        return self
 
 
 class Network(Part):
@@ -199,7 +151,9 @@ class Spec(Part):
         "here. A change replaces the container.",
     )
     resources: Resources = Field(
-        Resources(), description="CPU and memory: requests and limits. A change replaces the container."
+        Resources(),
+        description="CPU, memory, processes and disks: what it is weighed by, and limits. A node that cannot enforce "
+        "one of them does not run the container. A change replaces the container.",
     )
     securityContext: SecurityContext = Field(
         SecurityContext(), description="User, capabilities and confinement. A change replaces the container."

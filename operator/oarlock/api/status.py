@@ -64,7 +64,9 @@ class ContainerState(_Shape):
 class Condition(_Shape):
     """A condition in metav1's shape, read by kstatus."""
 
-    type: Literal["Ready", "Reconciling", "Stalled", "ContainerReady"] = Field(description="Which condition.")
+    type: Literal["Ready", "Reconciling", "Stalled", "ContainerReady", "Degraded"] = Field(
+        description="Which condition."
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     reason: str = Field(description="One word: why.")
     message: str = Field("", description="One sentence: why.")
@@ -101,5 +103,6 @@ class Status(_Shape):
         None,
         max_length=16,
         json_schema_extra={"x-key": "type"},
-        description="Ready, Reconciling, Stalled and ContainerReady, as kstatus reads them.",
+        description="Ready, Reconciling, Stalled and ContainerReady, as kstatus reads them; and Degraded, while "
+        "something is amiss with a container that runs.",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from oarlock.bundle import capabilities, limits
 from oarlock.bundle.expansion import environment, expand
+from oarlock.bundle.hardware import NONE, Hardware
 
 if TYPE_CHECKING:
     from oarlock.api.spec import Spec
@@ -59,6 +60,7 @@ def config(
     root: Path = Path("rootfs"),
     files: Mapping[str, Path] | None = None,
     devices: Sequence[Device] = (),
+    hardware: Hardware = NONE,
 ) -> dict[str, Any]:
     """The config.json of one attempt.
 
@@ -72,12 +74,14 @@ def config(
         root: the root filesystem, relative to the bundle.
         files: path in the container → file of the node, bound read-only (/etc/hosts and the like).
         devices: the node's devices, for privileged containers.
+        hardware: from `hardware.look`.
 
     Raises:
         BundleError: the node cannot give what the spec asks for.
     """
     privileged = is_privileged(spec)
     bounding = capabilities.bounding(spec, facts)
+    resources = limits.resources(spec, facts, hardware)
     return {
         "ociVersion": "1.0.2",
         "process": _process(spec, hostname, user, bounding, facts),
@@ -87,7 +91,7 @@ def config(
         "linux": {
             "cgroupsPath": cgroup_path,
             "namespaces": [{"type": kind} for kind in _namespaces(spec)],
-            "resources": {"devices": [{"allow": privileged, "access": "rwm"}]} | limits.resources(spec, facts),
+            "resources": {"devices": [{"allow": privileged, "access": "rwm"}]} | resources,
             "sysctl": {} if shares_network(spec) else _OWN_NETWORK_SYSCTLS,
             "maskedPaths": [] if privileged else [*MASKED, *facts.masked],
             "readonlyPaths": [] if privileged else list(READ_ONLY),

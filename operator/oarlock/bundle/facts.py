@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from oarlock.cgroups.hierarchy import ROOT, hierarchy
+
 CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -78,6 +80,10 @@ class Facts:
         kernel: version of the running kernel, as (6, 18).
         open_files: the highest RLIMIT_NOFILE that the operator may set.
         swap_accounting: the kernel can bound memory and swap together.
+        cgroup_version: 1 or 2.
+        controllers: what cgroups can limit, by version 2's names (`io` for version 1's blkio).
+        io_weight: cgroups can weigh who uses a disk.
+        huge_pages: sizes that can be limited, as 2MB.
         memory_bytes: the machine's memory.
         oom_score_adj: the operator's own; a lower one cannot be given without CAP_SYS_RESOURCE.
         masked: paths of this machine to hide besides the usual ones.
@@ -90,20 +96,30 @@ class Facts:
     memory_bytes: int
     oom_score_adj: int
     masked: tuple[str, ...] = ()
+    cgroup_version: int = 1
+    controllers: frozenset[str] = frozenset()
+    io_weight: bool = False
+    huge_pages: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=1)
 def read() -> Facts:
     """The facts of the node that this process runs on; read once."""
     major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    version = hierarchy().VERSION
+    controllers = _controllers(ROOT, version)
     return Facts(
         capabilities=_bounding_set(),
         kernel=(int(major), int(minor)),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        swap_accounting=_swap_accounting(Path("/sys/fs/cgroup")),
+        swap_accounting=_swap_accounting(ROOT),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         masked=tuple(sorted(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))),
+        cgroup_version=version,
+        controllers=controllers,
+        io_weight=_io_weight(ROOT, version, controllers),
+        huge_pages=_huge_pages(Path("/sys/kernel/mm/hugepages")) if "hugetlb" in controllers else frozenset(),
     )
 
 
@@ -144,3 +160,25 @@ def _swap_accounting(cgroups: Path) -> bool:
     if (cgroups / "memory").is_dir():
         return (cgroups / "memory" / "memory.memsw.limit_in_bytes").exists()
     return any(cgroups.glob("*/memory.swap.max"))
+
+
+def _controllers(cgroups: Path, version: int) -> frozenset[str]:
+    if version == 2:
+        return frozenset((cgroups / "cgroup.controllers").read_text().split())
+    mounted = [folder.name for folder in cgroups.iterdir() if (folder / "cgroup.procs").exists()]
+    return frozenset("io" if name == "blkio" else name for names in mounted for name in names.split(","))
+
+
+def _io_weight(cgroups: Path, version: int, controllers: frozenset[str]) -> bool:
+    """On version 1 of the scheduler bfq (the root has no weight, but its counters) or of the older cfq."""
+    if version == 2:
+        return "io" in controllers
+    return any((cgroups / "blkio" / f"blkio.{name}").exists() for name in ("bfq.io_serviced", "weight"))
+
+
+def _huge_pages(sizes: Path) -> frozenset[str]:
+    """Sizes as the hugetlb controller names them, from folders as hugepages-2048kB."""
+    if not sizes.is_dir():
+        return frozenset()
+    found = [int(folder.name.removeprefix("hugepages-").removesuffix("kB")) for folder in sizes.iterdir()]
+    return frozenset(f"{kib >> 20}GB" if kib >> 20 else f"{kib >> 10}MB" if kib >> 10 else f"{kib}KB" for kib in found)

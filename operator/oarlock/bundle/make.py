@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oarlock.bundle import capabilities, facts, rootfs, seccomp, users
+from oarlock.bundle import capabilities, facts, hardware, rootfs, seccomp, users
 from oarlock.bundle.config import config, is_privileged, shares_network
 from oarlock.bundle.write import files, write
 from oarlock.errors import BundleError, NodeFull
@@ -58,6 +58,7 @@ def make(
             facts=node,
             files=files(bundle_dir, hostname=hostname, host_network=shares_network(spec)),
             devices=facts.devices() if is_privileged(spec) else (),
+            hardware=hardware.look(spec),
         )
         write(made, bundle_dir)
     except OSError as error:

@@ -1,60 +1,15 @@
-"""Reading the CRI log format: `TIME STREAM TAG TEXT`, where tag P marks a part of a line and F its end.
-
-Everything is bytes: what a container writes need not be text. (oci.go: parseLog, which ignored the tag.)
-"""
+"""Reading a log file from its beginning, or from a number of lines before its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from typing import BinaryIO
 
-from oarlock.cli.output import parse_time
+from oarlock.runtime.crilog import Entry, Splitter, parse
+
+__all__ = ["Entry", "Splitter", "count_lines", "last", "parse", "read"]
 
 BLOCK = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the log file: a line of the container's output, or a part of one."""
-
-    time: bytes
-    stream: bytes
-    partial: bool
-    text: bytes
-
-    @property
-    def moment(self) -> datetime | None:
-        return parse_time(self.time.decode("ascii", "replace"))
-
-
-def parse(line: bytes) -> Entry:
-    """One line without its newline. What is no CRI line is shown as it is, as stdout without a time."""
-    parts = line.split(b" ", 3)
-    if len(parts) == 4 and parts[1] in (b"stdout", b"stderr") and parts[2][:1] in (b"P", b"F"):
-        return Entry(parts[0], parts[1], parts[2][:1] == b"P", parts[3])
-    if len(parts) == 3 and parts[1] in (b"stdout", b"stderr") and parts[2] in (b"P", b"F"):
-        return Entry(parts[0], parts[1], parts[2] == b"P", b"")
-    return Entry(b"", b"stdout", False, line)
-
-
-@dataclass(slots=True)
-class Splitter:
-    """Cuts what is read into lines and keeps the beginning of one that is not written to its end yet."""
-
-    rest: bytes = b""
-
-    def feed(self, block: bytes) -> Iterator[Entry]:
-        """The entries that are complete with this block."""
-        *lines, self.rest = (self.rest + block).split(b"\n")
-        return map(parse, lines)
-
-    def finish(self) -> Iterator[Entry]:
-        """What a writer that was cut off left behind."""
-        if self.rest:
-            yield parse(self.rest)
-            self.rest = b""
 
 
 def read(file: BinaryIO, splitter: Splitter) -> Iterator[Entry]:

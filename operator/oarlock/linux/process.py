@@ -18,6 +18,7 @@ _PIDFD_GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 _PIDFD_INFO_EXIT = 1 << 3
 _KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 _TELLS_STATUS = _KERNEL >= (6, 15)
+_DEAD = select.EPOLLIN | select.EPOLLONESHOT
 
 
 def boot_id() -> str:
@@ -32,6 +33,19 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(stat.rpartition(")")[2].split()[19])
+
+
+def uninterruptible(pid: int) -> str | None:
+    """`pid 7 (tar, in nfs_wait)` of a process in uninterruptible sleep; None of any other."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        if stat.rpartition(")")[2].split()[0] != "D":
+            return None
+        where = Path(f"/proc/{pid}/wchan").read_text().strip("0\n")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    name = stat.partition("(")[2].rpartition(")")[0]
+    return f"pid {pid} ({name}{f', in {where}' if where else ''})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,21 @@ class Process:
             return None
         fields = _INFO.unpack(buffer)
         return fields[-1] if fields[0] & _PIDFD_INFO_EXIT else None
+
+    def has_ended(self) -> bool:
+        """Whether it is dead, reaped or not."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    async def end(self) -> None:
+        """Wait until it is dead, reaped or not."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.fd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self.fd)
 
     def close(self) -> None:
         """Let go of the pidfd."""
@@ -93,16 +122,16 @@ class Endings:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._mask = 0 if _TELLS_STATUS else select.EPOLLIN | select.EPOLLONESHOT
+        self._mask = 0 if _TELLS_STATUS else _DEAD
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Call back from this loop from now on."""
         loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def watch(self, process: Process, ended: Callable[[], None]) -> None:
-        """Call `ended` when the process has ended and is reaped."""
+    def watch(self, process: Process, ended: Callable[[], None], *, reaped: bool = True) -> None:
+        """Call `ended` when the process has ended and, where the kernel then tells its status, is `reaped`."""
         self._callbacks[process.fd] = ended
-        self._epoll.register(process.fd, self._mask)
+        self._epoll.register(process.fd, self._mask if reaped else _DEAD)
 
     def forget(self, process: Process) -> None:
         """No call for this process any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oarlock.errors import ConfigurationError, OarlockError
@@ -19,9 +19,9 @@ SCARCE_BYTES, SCARCE_INODES = 1 << 30, 10_000
 FULL_BYTES, FULL_INODES = 64 << 20, 500
 
 
-def programs(configuration: Configuration) -> Iterator[Check]:
+def programs(configuration: Configuration, answers: Sequence[versions.Program]) -> Iterator[Check]:
     """The configuration as a whole, then conmon and each OCI runtime: there, executable, and answering."""
-    found = [_program(each) for each in versions.programs(configuration)]
+    found = [_program(each) for each in answers]
     if all(each.verdict is not Verdict.FAIL for each in found):  # a missing program is told once
         try:
             checked(configuration)

@@ -116,6 +116,13 @@ class Configuration:
         "Node",
         "DIR",
     )
+    health_address: str = _option(
+        "",
+        "Where /healthz and /readyz are served: HOST:PORT, best on the loopback, or unix:PATH (default: nowhere).",
+        values.listening,
+        "Node",
+        "ADDRESS",
+    )
     kubernetes: Switch = _option(
         Switch.AUTO,
         "Serve a Kubernetes API: auto (when a kubeconfig or a service account is there), on or off.",
@@ -132,6 +139,13 @@ class Configuration:
     )
     in_cluster: bool = _option(
         False, "Use the pod's service account, whatever KUBECONFIG says.", values.boolean, "Kubernetes", ""
+    )
+    node_conditions: bool = _option(
+        True,
+        "Show the conditions OarlockRuntimeReady and OarlockNetworkReady on this node's Node object.",
+        values.boolean,
+        "Kubernetes",
+        "",
     )
     conmon: Path = _option(
         Path("conmon"), "conmon, as a path or a name to find in PATH.", values.program, "Runtime", "PROGRAM"

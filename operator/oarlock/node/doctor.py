@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from oarlock.node.configuration import Configuration
+from oarlock.node.versions import Program
 
 
 class Verdict(StrEnum):
@@ -54,9 +55,18 @@ def fail(name: str, message: str, way_out: str, condition: Condition = Condition
 
 def examine(configuration: Configuration) -> Iterator[Check]:
     """Every check, one after the other; takes up to three seconds where pid 1 is slow to reap."""
+    from oarlock.node import checks_parts, versions
+
+    yield from examine_node(configuration, versions.programs(configuration))
+    yield checks_parts.lock(configuration)
+    yield from checks_parts.api(configuration)
+
+
+def examine_node(configuration: Configuration, programs: Sequence[Program]) -> Iterator[Check]:
+    """The checks of the node itself, whoever runs on it; `programs` are conmon and the runtimes as they answered."""
     from oarlock.node import checks_host, checks_parts
 
-    yield from checks_parts.programs(configuration)
+    yield from checks_parts.programs(configuration, programs)
     yield from checks_host.kernel()
     yield checks_host.overlay()
     yield from checks_host.cgroups(configuration)
@@ -65,8 +75,6 @@ def examine(configuration: Configuration) -> Iterator[Check]:
     yield checks_host.inotify()
     yield checks_host.clock()
     yield from checks_host.pid_one()
-    yield checks_parts.lock(configuration)
-    yield from checks_parts.api(configuration)
     yield checks_host.network()
 
 

@@ -25,6 +25,7 @@ from oarlock.linux.process import Endings, boot_id
 from oarlock.network import loopback
 from oarlock.node.configuration import Configuration
 from oarlock.node.logging import set_up
+from oarlock.node.readiness import Readiness
 from oarlock.node.rotation import LogKeeper
 from oarlock.node.values import TrustLevel
 from oarlock.reconcile.backoff import BackOff
@@ -34,6 +35,7 @@ from oarlock.reconcile.ports import EventKind
 from oarlock.records.model import FORMAT
 from oarlock.records.store import Store
 from oarlock.runtime.monitor import MonitorSettings
+from oarlock.runtime.oom import OomWatch
 from oarlock.runtime.runtime import Runtime
 from oarlock.sources.manifests.source import ManifestSource
 
@@ -86,8 +88,10 @@ class _Stopped(Exception):
 async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: contextlib.ExitStack) -> None:
     endings = Endings()
     endings.attach(asyncio.get_running_loop())
+    ooms = OomWatch()
+    ooms.attach(asyncio.get_running_loop())
     reporters: dict[str, Any] = {}
-    node = _node(configuration, endings, reporters)
+    node = _node(configuration, endings, ooms, reporters)
     engine = Engine(node, configuration.overrides_dir, group)
     manifests = ManifestSource(
         configuration.manifests,
@@ -121,6 +125,26 @@ async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: c
     if configuration.uses_kubernetes:
         engine.report_all("kubernetes")
         group.create_task(reporters["kubernetes"].run())
+    await _watch_readiness(configuration, group, node, engine)
+
+
+async def _watch_readiness(configuration: Configuration, group: asyncio.TaskGroup, node: Node, engine: Engine) -> None:
+    """Look at the node for its Node object, and for whoever asks for its health; not at all for nobody."""
+    sources: dict[str, Any] = {name: each for name, each in node.reporters.items() if not isinstance(each, Away)}
+    shown = "kubernetes" in sources and configuration.node_conditions
+    if not shown and not configuration.health_address:
+        return
+    readiness = Readiness(configuration)
+    node.troubled.append(readiness.doubt)
+    if shown:
+        readiness.listeners.append(sources["kubernetes"].show_node)
+    if configuration.health_address:
+        from oarlock.node.health import Health
+
+        health = Health(configuration, readiness, engine, {name: each.state for name, each in sources.items()})
+        await health.listen()
+        group.create_task(health.run())
+    readiness.doubt()
 
 
 class Away:
@@ -148,7 +172,7 @@ def _overridden(engine: Engine, events: list[Event]) -> None:
             engine.override(event.name.removesuffix(".json"))
 
 
-def _node(configuration: Configuration, endings: Endings, reporters: dict[str, Any]) -> Node:
+def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, reporters: dict[str, Any]) -> Node:
     settings = MonitorSettings(
         conmon=configuration.conmon,
         runtime_root=configuration.runtime_root,
@@ -180,6 +204,7 @@ def _node(configuration: Configuration, endings: Endings, reporters: dict[str, A
         runtime=Runtime(settings, cgroups, create_timeout=configuration.create_timeout),
         store=Store(configuration.records_dir, configuration.node_name),
         endings=endings,
+        ooms=ooms,
         policy=policy,
         reporters=reporters,
         creates=asyncio.Semaphore(configuration.max_parallel_creates),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -48,6 +49,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SLICE = re.compile(r"[A-Za-z0-9_.\\:]+(-[A-Za-z0-9_.\\:]+)*\.slice")
+_ADDRESS = re.compile(r"([-.\w]+|\[[0-9a-fA-F:.]+(%\w+)?\])?:(?P<port>\d{1,5})")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -140,6 +142,24 @@ def cgroup(given: str) -> str:
             f"{given!r} is no cgroup; write a path from the root, as /oarlock, or a slice, as oarlock.slice"
         )
     return given.rstrip("/")
+
+
+def listening(given: str) -> str:
+    """HOST:PORT, :PORT (every address of the host) or unix:PATH; empty = nowhere."""
+    if not given:
+        return given
+    if given.startswith("unix:"):
+        path = str(absolute(given.removeprefix("unix:")))
+        if len(os.fsencode(path)) > 107:
+            raise ValueError(f"{given!r} is longer than the 107 bytes that a socket's path may have")
+        return f"unix:{path}"
+    match = _ADDRESS.fullmatch(given)
+    if match is None or not 0 < int(match["port"]) < 1 << 16:
+        raise ValueError(
+            f"{given!r} is no address to listen on; write 127.0.0.1:10276, [::1]:10276, "
+            ":10276 (every address) or unix:/run/oarlock.health"
+        )
+    return given
 
 
 def choice(kind: type[Choice]) -> Callable[[str], Choice]:

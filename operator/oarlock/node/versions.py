@@ -57,7 +57,12 @@ def versions(configuration: Configuration) -> dict[str, str | None]:
 
     Blocks for as long as the slowest takes, about `ANSWER` seconds at most.
     """
-    return {"oarlock": __version__} | {each.name: each.version for each in programs(configuration)}
+    return named(programs(configuration))
+
+
+def named(programs: Iterable[Program]) -> dict[str, str | None]:
+    """oarlock's version, and that of each program by its name."""
+    return {"oarlock": __version__} | {each.name: each.version for each in programs}
 
 
 def programs(configuration: Configuration) -> list[Program]:

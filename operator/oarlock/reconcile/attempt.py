@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from oarlock.runtime.runtime import Live, adopt
 
 _LOGS_KEPT = 2
 _EXIT_FILE_WAIT = 5.0
+_OOM_SETTLES = 0.2
 
 
 class Attempt:
@@ -33,6 +35,8 @@ class Attempt:
         self._node, self.current, self._wake = node, current, wake
         self._live: Live | None = None
         self.ended = False
+        self.monitor_lost = False
+        self.child_killed = False
         cid = current.containerID
         self._container = Container(
             id=cid,
@@ -129,6 +133,16 @@ class Attempt:
         if self._live is not None:
             self._live.init.signal(number)
 
+    async def kill(self) -> None:
+        """Kill the container; in the node's own pid namespace its init's end does not take the others along."""
+        self.signal(signal.SIGKILL)
+        if self._shares_pids:
+            await self._node.runtime.kill_all(self._container)
+
+    def uninterruptible(self) -> list[str]:
+        """Its processes that the kernel cannot let go of just now."""
+        return self._node.runtime.uninterruptible(self._container)
+
     async def freeze(self) -> None:
         """Freeze every process."""
         await self._node.runtime.pause(self._container)
@@ -151,6 +165,8 @@ class Attempt:
         live = self._live
         if live is not None and live.monitor is not None:
             await self._monitor_end(live)
+        if self._shares_pids:
+            await self._node.runtime.end_all(self._container)
         await self._node.runtime.delete(self._container)
         if live is None or live.monitor is None:
             await self._node.runtime.destroy(self._container)
@@ -167,15 +183,40 @@ class Attempt:
         current.pid, current.pidStart = live.init.pid, live.init.start
         if live.monitor is not None:
             current.monitorPID, current.monitorStart = live.monitor.pid, live.monitor.start
+            self._node.endings.watch(live.monitor, self._on_monitor_end, reaped=False)
+        else:
+            self._on_monitor_end()
         self._node.endings.watch(live.init, self._on_end)
+        self._node.ooms.watch(self._container.bundle, self._on_oom)
 
     def _on_end(self) -> None:
         self.ended = True
         self._wake()
 
+    def _on_monitor_end(self) -> None:
+        """conmon ends after its container; before it, it was killed."""
+        if self._live is not None and not self._live.init.has_ended():
+            self.monitor_lost = True
+            self._wake()
+
+    def _on_oom(self) -> None:
+        """Whether it was a child is known once init has had the time to end of it."""
+        asyncio.get_running_loop().call_later(_OOM_SETTLES, self._after_oom)
+
+    def _after_oom(self) -> None:
+        if self._live is not None and not self._live.init.has_ended():
+            self.child_killed = True
+            self._wake()
+
+    @property
+    def _shares_pids(self) -> bool:
+        return bool(self.current.spec.get("hostPID"))
+
     async def _clear(self) -> None:
         if self._live is not None:
             self._node.endings.forget(self._live.init)
+            if self._live.monitor is not None:
+                self._node.endings.forget(self._live.monitor)
             self._live.close()
             self._live = None
         self._node.runtime.clear(self._container)
@@ -184,16 +225,11 @@ class Attempt:
     async def _monitor_end(self, live: Live) -> None:
         """conmon ends right after its container; it is given a moment, then it is ended."""
         assert live.monitor is not None
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(live.monitor.fd, ended.set)
         try:
             async with asyncio.timeout(_EXIT_FILE_WAIT):
-                await ended.wait()
+                await live.monitor.end()
         except TimeoutError:
-            live.monitor.signal(9)
-        finally:
-            loop.remove_reader(live.monitor.fd)
+            live.monitor.signal(signal.SIGKILL)
 
     async def _exit_code(self) -> int | None:
         """The code in conmon's exit file; while conmon lives it may still be about to write it."""

@@ -26,7 +26,10 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """An attempt runs. Times are seconds since boot; `changed` names the fields that replace it."""
+    """An attempt runs. Times are seconds since boot; `changed` names the fields that replace it.
+
+    `stuck_at`: when it is to be said that KILL did not end it.
+    """
 
     paused: bool = False
     changed: tuple[str, ...] = ()
@@ -34,6 +37,7 @@ class Alive:
     stop_grace: float = 0.0
     stop_cause: str | None = None
     killed: bool = False
+    stuck_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,8 @@ def _why_stop(desired: Desired, alive: Alive) -> str | None:
 
 def _stop(desired: Desired, alive: Alive, cause: str, now: float) -> Step:
     if alive.killed:
-        return Wait(None, cause)
+        looks_again = alive.stuck_at is not None and alive.stuck_at > now
+        return Wait(alive.stuck_at if looks_again else None, cause)
     if alive.stop_since is None:
         return Terminate(desired.grace, cause) if desired.grace > 0 else Kill(cause)
     deadline = alive.stop_since + min(desired.grace, alive.stop_grace)

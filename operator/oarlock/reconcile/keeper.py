@@ -17,9 +17,10 @@ from oarlock.errors import CommandNotRunnable, OarlockError, ObjectGone, StartFa
 from oarlock.linux import clock
 from oarlock.reconcile import decide as steps
 from oarlock.reconcile import view
-from oarlock.reconcile.admission import refusal
+from oarlock.reconcile.admission import refusal, warning
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
+from oarlock.reconcile.concerns import STUCK_AFTER, Condition, concerns
 from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record
@@ -90,6 +91,7 @@ class Keeper:
         while True:
             self._wake.clear()
             try:
+                self._notice()
                 step = self._decide()
                 if isinstance(step, steps.Settled | steps.Wait):
                     await self._rest(step)
@@ -101,6 +103,24 @@ class Keeper:
                 # The outermost guard: a defect met by one object must not end the keepers of all others.
                 logger.exception("%s: a defect in oarlock; please report it", self.key)
                 await self._trouble(error)
+
+    def _notice(self) -> None:
+        """Say what is amiss with a container that runs."""
+        attempt, current = self._attempt, self.record.current
+        if attempt is None or current is None or current.stage != "started" or attempt.ended:
+            return
+        killed_for = None if current.killedBoot is None else clock.boot_seconds() - current.killedBoot
+        stuck = killed_for is not None and killed_for >= STUCK_AFTER
+        seen = Condition(
+            monitor_lost=attempt.monitor_lost,
+            killed_for=killed_for,
+            uninterruptible=attempt.uninterruptible() if stuck else (),
+            warning=warning(self._spec, self.node.policy),
+        )
+        self._ledger.concern(current, concerns(seen))
+        if attempt.child_killed and not current.childKilled:
+            current.childKilled = True
+            self._ledger.event("Warning", "OOMKilling", "the kernel's OOM killer took a child process; init lives on")
 
     def _decide(self) -> steps.Step:
         record = self.record
@@ -190,6 +210,8 @@ class Keeper:
             logger.warning("%s: %s: %s; tried again in %g s", self.key, reason, error, delay)
         record.problem = (reason, str(error))
         self._ledger.save()
+        for tell in self.node.troubled if reason != "CreateContainerConfigError" else ():
+            tell()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()
@@ -256,10 +278,10 @@ class Keeper:
         assert self._attempt is not None
         current = self._attempt.current
         await self._attempt.thaw()
-        self._attempt.signal(signal.SIGKILL)
+        await self._attempt.kill()
         if current.stopSince is None:
             current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
-        current.killed, current.stopCause = True, cause
+        current.killed, current.killedBoot, current.stopCause = True, clock.boot_seconds(), cause
         self._ledger.save()
         self._say("KILL sent, because it was %s", cause.lower())
 

@@ -90,6 +90,14 @@ class Ledger:
         """Tell the source of something that the object's status does not say at once."""
         if self.telling:
             self._node.reporters[self.record.source].event(self.record.key, kind, reason, message)
+        else:
+            logger.warning("%s: %s: %s", self.record.key, reason, message)
+
+    def concern(self, current: Current, found: dict[str, str]) -> None:
+        """Enter what is amiss with the present attempt; what is new is an event."""
+        for reason in found.keys() - current.concerns.keys():
+            self.event("Warning", reason, found[reason])
+        current.concerns = found
 
     def _write(self, durable: bool) -> None:
         data = self.record.model_dump_json(exclude_none=True).encode()
@@ -104,11 +112,12 @@ class Ledger:
         """Enter how an attempt that was started has ended."""
         code, number = exit_facts(wait_status, exit_code)
         cause = current.stopCause
-        reason, message = exit_sentence(code, number, oom_killed, cause)
+        reason, message = exit_sentence(code, number, oom_killed, cause, killed=current.killed)
         if rebooted:
             reason, message = "NodeRebooted", "it ended with the node's last boot"
         elif wait_status is None and exit_code is None:
-            reason, message = "ContainerStatusUnknown", "it ended while nobody looked; its exit code is not known"
+            unseen = "after its monitor was killed" if "MonitorLost" in current.concerns else "while nobody looked"
+            reason, message = "ContainerStatusUnknown", f"it ended {unseen}; its exit code is not known"
         exit_ = Exit(
             attempt=current.attempt,
             containerID=current.containerID,

@@ -11,6 +11,7 @@ from oarlock.linux.process import Endings
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.ports import Reporter
 from oarlock.records.store import Store
+from oarlock.runtime.oom import OomWatch
 from oarlock.runtime.runtime import Runtime
 
 
@@ -38,7 +39,7 @@ class Node:
     """The node as a keeper sees it.
 
     `creates` bounds how many containers are being made at one time; `log_watchers` are told of each started
-    container's log (log, bundle, size, count of files).
+    container's log (log, bundle, size, count of files), and `troubled` that a step failed for the node's reasons.
     """
 
     name: str
@@ -48,7 +49,9 @@ class Node:
     runtime: Runtime
     store: Store
     endings: Endings
+    ooms: OomWatch
     policy: Policy
     reporters: Mapping[str, Reporter]
     creates: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     log_watchers: list[Callable[[Path, Path, int, int], None]] = field(default_factory=list)
+    troubled: list[Callable[[], None]] = field(default_factory=list)

@@ -134,6 +134,8 @@ def _conditions(record: Record, state: str, phase: str, reason: str, message: st
         "ContainerReady": (phase == "Running", (reason, message)),
     }
     before = {each["type"]: each for each in record.status.get("conditions", ())}
+    if record.current is not None and (amiss := record.current.concerns):
+        wanted["Degraded"] = (True, (next(iter(amiss)), "; ".join(amiss.values())))
     return [_condition(record, before.get(kind), kind, value, words, now) for kind, (value, words) in wanted.items()]
 
 
@@ -164,8 +166,19 @@ def exit_facts(wait_status: int | None, exit_code: int | None) -> tuple[int, int
     return (128 + number, number) if number else (wait_status >> 8, None)
 
 
-def exit_sentence(code: int, number: int | None, oom_killed: bool, cause: str | None) -> tuple[str, str]:
-    """Reason and message of an exit."""
+def _victim(code: int, number: int | None, killed: bool) -> str:
+    """Whom the OOM killer took: init ends by KILL then. conmon's 137 without a wait status may also be `exit 137`."""
+    if code != 128 + signal.SIGKILL:
+        return "a child process"
+    if killed or number is None:
+        return "a process"
+    return "init" if number == signal.SIGKILL else "a child process"
+
+
+def exit_sentence(
+    code: int, number: int | None, oom_killed: bool, cause: str | None, *, killed: bool = False
+) -> tuple[str, str]:
+    """Reason and message of an exit; `killed`: oarlock sent KILL."""
     how = (
         f"ended by signal {signal.Signals(number).name}"
         if number in set(signal.Signals)
@@ -173,8 +186,7 @@ def exit_sentence(code: int, number: int | None, oom_killed: bool, cause: str | 
     )
     why = f", because it was {cause.lower()}" if cause else ""
     if oom_killed and code != 0:
-        victim = "init" if number == signal.SIGKILL else "a child process"
-        return "OOMKilled", f"{how}{why}; the kernel's OOM killer took {victim} of it"
+        return "OOMKilled", f"{how}{why}; the kernel's OOM killer took {_victim(code, number, killed)} of it"
     if oom_killed:
         return "Completed", f"{how}{why}; the kernel's OOM killer took a child process of it"
     return ("Completed" if code == 0 else "Error"), how + why

@@ -12,6 +12,7 @@ from oarlock.bundle.config import shares_network
 from oarlock.errors import BundleError, NodeFull
 from oarlock.reconcile import decide as steps
 from oarlock.reconcile.backoff import BackOff
+from oarlock.reconcile.concerns import STUCK_AFTER
 from oarlock.records.model import Record
 
 
@@ -37,6 +38,7 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.
                 stop_grace=current.stopGrace or 0.0,
                 stop_cause=current.stopCause,
                 killed=current.killed,
+                stuck_at=None if current.killedBoot is None else current.killedBoot + STUCK_AFTER,
             )
     told = None
     if last is not None:

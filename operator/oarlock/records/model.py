@@ -40,6 +40,9 @@ class Current(BaseModel):
     stopGrace: float | None = None
     stopCause: str | None = None
     killed: bool = False
+    killedBoot: float | None = None
+    concerns: dict[str, str] = {}
+    childKilled: bool = False
 
 
 class Exit(BaseModel):

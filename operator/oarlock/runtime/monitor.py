@@ -18,6 +18,7 @@ from pathlib import Path
 
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
+from oarlock.linux.process import hold
 from oarlock.runtime.command import ENVIRONMENT, message_of
 from oarlock.runtime.container import Container
 
@@ -102,7 +103,7 @@ class Monitor:
             async with asyncio.timeout(timeout):
                 while not data.endswith(b"\n") and (block := await loop.sock_recv(self._sync, 65536)):
                     data += block
-                await self._wait_for_fork(loop)
+                await self._wait_for_fork()
         except TimeoutError:
             raise RuntimeTimeout(f"the container was not created within {timeout:g} s") from None
         answer = json.loads(data) if data.strip() else {"pid": -1}
@@ -110,17 +111,12 @@ class Monitor:
             raise self._refusal(str(answer.get("message", "")))
         return answer["pid"], int((self._container.bundle / "conmon.pid").read_text())
 
-    async def _wait_for_fork(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _wait_for_fork(self) -> None:
         """conmon's first process ends once it has forked; reaping it may not block the loop."""
         assert self._process is not None
-        fd = os.pidfd_open(self._process.pid)
-        ended = asyncio.Event()
-        loop.add_reader(fd, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(fd)
-            os.close(fd)
+        if first := hold(self._process.pid):
+            with contextlib.closing(first):
+                await first.end()
         self._process.wait()
 
     def _refusal(self, message: str) -> CreateFailed:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.manager import CgroupManager
-from oarlock.errors import RuntimeFailure, StartFailed
+from oarlock.errors import RuntimeFailure, RuntimeTimeout, StartFailed
 from oarlock.linux.files import is_locked
-from oarlock.linux.process import Process, hold
+from oarlock.linux.process import Process, hold, uninterruptible
+from oarlock.runtime import oom
 from oarlock.runtime.command import run
 from oarlock.runtime.container import Container
 from oarlock.runtime.monitor import Monitor, MonitorSettings
@@ -118,11 +119,38 @@ class Runtime:
     async def destroy(self, container: Container) -> None:
         """End and remove whatever exists of a container, in whichever state: idempotent."""
         await self._end_monitors(container)
-        await self._force(container)
-        for cgroup in (container.place.container, container.place.monitor):
-            if self._hierarchy.processes(cgroup):
-                self._hierarchy.kill(cgroup)
+        await self.end_all(container)
+        await self.delete(container)
         self.clear(container)
+
+    async def kill_all(self, container: Container) -> None:
+        """Kill every process in the container's cgroup (`oci.go: StopContainer`), without waiting for their end."""
+        await asyncio.to_thread(self._hierarchy.kill, container.place.container)
+
+    async def end_all(self, container: Container) -> None:
+        """Kill every process in the container's cgroup and its monitor's, and see them end.
+
+        Raises:
+            RuntimeTimeout: the kernel does not let go of one.
+        """
+        for cgroup in (container.place.container, container.place.monitor):
+            with contextlib.ExitStack() as held:
+                found = [hold(pid) for pid in self._hierarchy.processes(cgroup)]
+                processes = [held.enter_context(contextlib.closing(each)) for each in found if each is not None]
+                if not processes:
+                    continue
+                await asyncio.to_thread(self._hierarchy.kill, cgroup)
+                try:
+                    async with asyncio.timeout(_ANSWER):
+                        for process in processes:
+                            await process.end()
+                except TimeoutError:
+                    raise RuntimeTimeout(f"its processes did not end within {_ANSWER:g} s after KILL") from None
+
+    def uninterruptible(self, container: Container) -> list[str]:
+        """Its processes that are in uninterruptible sleep, each with its name and where in the kernel."""
+        pids = sorted(self._hierarchy.processes(container.place.container))
+        return [told for pid in pids if (told := uninterruptible(pid))]
 
     def clear(self, container: Container) -> None:
         """Remove what conmon and the runtime leave behind of an ended container, but for the bundle."""
@@ -144,7 +172,7 @@ class Runtime:
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
-        return (container.bundle / "oom").exists() or self._hierarchy.oom_kills(container.place.container) > 0
+        return (container.bundle / oom.FILE).exists() or self._hierarchy.oom_kills(container.place.container) > 0
 
     def monitors(self, container_id: str) -> list[int]:
         """Every conmon of this container, by its arguments: also one that never got to write its pid."""

@@ -59,7 +59,7 @@ def _spec(path: str, value: Any, phrase: str, field: str | None = None) -> Inval
     return Invalid(f"spec.{path}", value, phrase, None if field is None else f"spec.{field}")
 
 
-_LIMITS, _SECURITY = "resources.limits", "securityContext"
+_LIMITS, _IO, _SECURITY = "resources.limits", "resources.io.devices", "securityContext"
 
 INVALID: dict[str, Invalid] = {
     # the object
@@ -159,6 +159,34 @@ INVALID: dict[str, Invalid] = {
     "a boolean quantity": _spec(f"{_LIMITS}.cpu", True, "must be a quantity"),
     "more memory than there is": _spec(f"{_LIMITS}.memory", "1e30", "at most 1Ei"),
     "more memory than there is, as a number": _spec(f"{_LIMITS}.memory", 2**62, "at most 1Ei"),
+    "swap without memory": _spec(_LIMITS, {"swap": "1Gi"}, "give limits.memory too", f"{_LIMITS}.swap"),
+    "huge pages of a size that is none": _spec(f"{_LIMITS}.hugepages-4Mi", 1, "did you mean hugepages-2Mi?"),
+    "huge pages asked for": _spec("resources.requests.hugepages-2Mi", 1, "is not a field here"),
+    "huge pages in words": _spec(f"{_LIMITS}.hugepages-1Gi", "some", "write a number with a suffix"),
+    "no processes": _spec(f"{_LIMITS}.pids", 0, "greater than or equal to 1"),
+    "more processes than Linux has": _spec(f"{_LIMITS}.pids", 4194305, "less than or equal to 4194304"),
+    "processes by the thousand": _spec(f"{_LIMITS}.pids", "1k", "must be a whole number"),
+    "CPUs in words": _spec("resources.cpuset.cpus", "all", "write them as 0-3,5"),
+    "no CPUs": _spec("resources.cpuset.cpus", "", "write them as 0-3,5"),
+    "CPUs as a number": _spec("resources.cpuset.cpus", 0, "quote it"),
+    "CPUs backwards": _spec("resources.cpuset.cpus", "0,3-1", "runs backwards"),
+    "memory nodes with a line end": _spec("resources.cpuset.mems", "0\n", "write them as 0-3,5"),
+    "a CPU of five digits": _spec("resources.cpuset.cpus", "10000", "write them as 0-3,5"),
+    "a list of CPUs too long": _spec("resources.cpuset.cpus", ",".join(["1000"] * 52), "at most 256"),
+    "a weight of 9": _spec("resources.io.weight", 9, "greater than or equal to 10"),
+    "a weight of 1001": _spec("resources.io.weight", 1001, "less than or equal to 1000"),
+    "a disk without a limit": _spec(_IO, [{"path": "/dev/sda"}], "limits nothing", f"{_IO}[0].path"),
+    "a disk without a path": _spec(_IO, [{"readIops": 1}], "is required", f"{_IO}[0].path"),
+    "a disk by name": _spec(_IO, [{"path": "sda", "readIops": 1}], "begin it with /", f"{_IO}[0].path"),
+    "no bytes a second": _spec(_IO, [{"path": "/dev/sda", "readBps": 0}], "at least 1", f"{_IO}[0].readBps"),
+    "half a byte a second": _spec(_IO, [{"path": "/dev/sda", "writeBps": "1m"}], "at least 1", f"{_IO}[0].writeBps"),
+    "no writes a second": _spec(_IO, [{"path": "/dev/sda", "writeIops": 0}], "equal to 1", f"{_IO}[0].writeIops"),
+    "the same disk twice": _spec(
+        _IO,
+        [{"path": "/dev/sda", "readIops": 1}, {"path": "/dev/sda", "writeIops": 1}],
+        "a second time; keep one",
+        f"{_IO}[1].path",
+    ),
     "a tiny log": _spec("logRotation.maxSize", "1k", "at least 4Ki"),
     "a tiny log, as a number": _spec("logRotation.maxSize", 100, "at least 4Ki"),
     # contradictions

@@ -41,8 +41,8 @@ NODES = dict(nodes(SCHEMA))
 def fields(model: Any, path: str) -> Iterator[str]:
     """The paths of all fields of a model, in the same spelling."""
     for name, field in model.model_fields.items():
-        yield f"{path}.{name}"
-        yield from below(field.annotation, f"{path}.{name}")
+        yield f"{path}.{field.alias or name}"
+        yield from below(field.annotation, f"{path}.{field.alias or name}")
 
 
 def below(annotation: Any, path: str) -> Iterator[str]:

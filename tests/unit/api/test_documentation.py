@@ -24,7 +24,7 @@ def test_every_field_and_what_its_change_does() -> None:
 
 
 def test_every_part_of_a_field_is_named() -> None:
-    named = set(re.findall(r"`(\w+)`", " ".join(row[0] for row in ROWS if len(row) == 3)))
+    named = set(re.findall(r"`([\w-]+)`", " ".join(row[0] for row in ROWS if len(row) == 3)))
     assert {path.rsplit(".", 1)[-1] for path in fields(Spec, "spec")} <= named
 
 

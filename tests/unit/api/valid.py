@@ -14,11 +14,29 @@ BASE: dict[str, Any] = VALID["spec"]
 
 words = st.text("abc/= $()", max_size=6)
 quantities = st.one_of(st.integers(1, 2**40), st.from_regex(r"\A[1-9][0-9]{0,3}(m|k|Mi)?\Z"))
+rates = st.one_of(st.integers(1, 2**40), st.from_regex(r"\A[1-9][0-9]{0,3}(k|Mi)?\Z"))
 paths = words.map(lambda word: "/" + word)
 names = st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,5}[a-z0-9])?\Z")
 ids = st.integers(0, 4294967294)
 capabilities = st.lists(st.sampled_from(sorted(CAPABILITIES)), max_size=3)
 amounts = st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities})
+limits = st.one_of(
+    amounts,
+    st.fixed_dictionaries(
+        {"memory": quantities},
+        optional={
+            "swap": quantities,
+            "hugepages-2Mi": quantities,
+            "hugepages-1Gi": quantities,
+            "pids": st.integers(1, 2**22),
+        },
+    ),
+)
+ranges = st.lists(st.sampled_from(["0", "1-3", "12", "0007", "100-1000"]), min_size=1, max_size=4).map(",".join)
+disks = st.fixed_dictionaries(
+    {"path": st.sampled_from(["/dev/sda", "/dev/vdb", "/dev/disk/by-id/x"]), "readIops": st.integers(1, 2**32 - 1)},
+    optional={"readBps": rates, "writeBps": rates, "writeIops": st.integers(1, 2**32 - 1)},
+)
 LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("rootfs", "path"): paths,
     ("rootfs", "readOnly"): st.booleans(),
@@ -30,7 +48,11 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
         unique_by=lambda variable: variable["name"],
         max_size=3,
     ),
-    ("resources", "limits"): amounts,
+    ("resources", "limits"): limits,
+    ("resources", "cpuset", "cpus"): ranges,
+    ("resources", "cpuset", "mems"): ranges,
+    ("resources", "io", "weight"): st.integers(10, 1000),
+    ("resources", "io", "devices"): st.lists(disks, unique_by=lambda disk: disk["path"], max_size=3),
     ("resources", "requests"): st.just({}),
     ("securityContext", "runAsUser"): st.integers(1, 2**31),
     ("securityContext", "runAsGroup"): ids,

@@ -1,4 +1,4 @@
-"""Paths of ContainerSpecs, and of the events on them, in the API."""
+"""Paths in the API: ContainerSpecs, the events on them, and the Node."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def events_of(namespace: str, name: str = "") -> str:
     """A namespace's events, or one of them."""
     collection = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
     return f"{collection}/{quote(name, safe='')}" if name else collection
+
+
+def node_status(name: str) -> str:
+    """The status of the Node object of that name."""
+    return f"/api/v1/nodes/{quote(name, safe='')}/status"
 
 
 def of_node(node_name: str) -> str:

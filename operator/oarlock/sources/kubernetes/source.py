@@ -17,6 +17,7 @@ from oarlock.sources.kubernetes.events import Events
 from oarlock.sources.kubernetes.finalizers import Finalizers
 from oarlock.sources.kubernetes.inventory import Inventory, key_of
 from oarlock.sources.kubernetes.listing import INTERVAL, Lister
+from oarlock.sources.kubernetes.nodeconditions import Conditions, NodeConditions
 from oarlock.sources.kubernetes.statuses import Statuses
 from oarlock.sources.kubernetes.watching import Watching
 
@@ -56,6 +57,7 @@ class KubernetesSource:
         self._statuses = Statuses(self._api, on_missing=self._ask)
         self._inventory = Inventory(sink, on_status=self._statuses.observed, on_gone=self._statuses.forget)
         self._events = Events(self._api, node_name)
+        self._node_conditions = NodeConditions(self._api, node_name)
         self._finalizers = Finalizers(self._api, self._inventory)
         self._lister = Lister(
             self._api, self._inventory, sink, node_name=node_name, known=known, interval=list_interval
@@ -82,6 +84,14 @@ class KubernetesSource:
     def unsent(self) -> int:
         """How many objects have a status that the API does not have yet."""
         return self._statuses.unsent
+
+    def state(self) -> dict[str, Any]:
+        """What it says of itself for the node's health."""
+        return {"reachable": self.available and self.watched, "synced": self.synced, "unsentStatuses": self.unsent}
+
+    def show_node(self, conditions: Conditions) -> None:
+        """Show the node's conditions (Kubernetes' shape) on its Node object. Never blocks; the latest wins."""
+        self._node_conditions.tell(conditions)
 
     # ------------------------------------------------------------ Reporter
     def report(self, key: Key, status: Mapping[str, Any]) -> None:
@@ -110,6 +120,7 @@ class KubernetesSource:
                 tasks.create_task(self._lister.run(), name="kubernetes lists")
                 tasks.create_task(self._statuses.run(), name="kubernetes statuses")
                 tasks.create_task(self._events.run(), name="kubernetes events")
+                tasks.create_task(self._node_conditions.run(), name="kubernetes node")
                 tasks.create_task(self._watch(), name="kubernetes watch")
         finally:
             await self._api.close()

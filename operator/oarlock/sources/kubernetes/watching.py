@@ -42,7 +42,7 @@ class Watching:
     `on_event(type, object)` and `on_listed()` are called in the loop that `run` runs in.
 
     Attributes:
-        open: set when the watch was opened, until kopf lists again.
+        open: set when the watch was opened, until kopf lists again or gets no answer.
     """
 
     def __init__(
@@ -177,13 +177,24 @@ class Watching:
     def _trace(self) -> aiohttp.TraceConfig:
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._answered)
+        trace.on_request_exception.append(self._unanswered)
         return trace
 
     async def _answered(
         self, _session: aiohttp.ClientSession, _context: SimpleNamespace, end: aiohttp.TraceRequestEndParams
     ) -> None:
-        if end.url.path.endswith(COLLECTION) and end.response.status == 200:
+        if not end.url.path.endswith(COLLECTION):
+            return
+        if end.response.status != 200:
+            self._tell(self.open.clear)
+        else:
             self._tell(self.open.set if "watch" in end.url.query else self._lists)
+
+    async def _unanswered(
+        self, _session: aiohttp.ClientSession, _context: SimpleNamespace, end: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        if end.url.path.endswith(COLLECTION):
+            self._tell(self.open.clear)
 
 
 class _NoProgress(kopf.ProgressStorage):

@@ -55,6 +55,11 @@ class ProblemList:
         except OSError:
             self._written = None
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._present)
+
     def replace(self, problems: Iterable[Problem]) -> None:
         """These are the problems now."""
         present = tuple(dict.fromkeys(problems))

@@ -52,6 +52,7 @@ class ManifestSource:
     ) -> None:
         self._directory, self._node, self._sink, self._known = directory.absolute(), node_name, sink, known
         self._problems = ProblemList(problems_file)
+        self._present = False
         self._digests: dict[str, bytes] = {}
         self._missing: dict[str, asyncio.TimerHandle] = {}
         self._happened: asyncio.Queue[list[Event] | str] = asyncio.Queue()
@@ -72,6 +73,10 @@ class ManifestSource:
         """Nothing to do: a file was never held."""
 
     # The source.
+
+    def state(self) -> dict[str, Any]:
+        """What it says of itself for the node's health."""
+        return {"present": self._present, "problems": self._problems.count}
 
     async def run(self) -> None:
         """Follow the directory until cancelled.

@@ -1,0 +1,144 @@
+"""Whether the node is ready for containers: doctor's checks, done while the operator runs.
+
+They are done at the start, when somebody asks, when a step failed for the node's reasons, and, while something is wrong
+and shown on the Node, each minute; never while all is well and nobody asks. They block for seconds, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oarlock.cgroups.hierarchy import hierarchy
+from oarlock.linux import clock
+from oarlock.node import doctor, versions
+from oarlock.node.configuration import Configuration
+
+logger = logging.getLogger(__name__)
+
+Conditions = list[dict[str, str]]
+
+FRESH, FRESH_IN_DOUBT = 60.0, 5.0
+"""Seconds for which a look answers whoever asks; and that while it found, or there is, something wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the node found.
+
+    Attributes:
+        conditions: RuntimeReady and NetworkReady in Kubernetes' shape; that which is True has versions for message.
+        versions: of oarlock, conmon and the runtimes; None for what tells none.
+        at: when, as RFC 3339.
+    """
+
+    conditions: Conditions
+    versions: dict[str, str | None]
+    at: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether containers can run here."""
+        return all(each["status"] == "True" for each in self.conditions)
+
+
+class Readiness:
+    """The last look at the node, and the next. Lives in the engine's loop.
+
+    `listeners` are told the conditions that each look found.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self.listeners: list[Callable[[Conditions], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._last: tuple[float, Look] | None = None
+        self._looking: asyncio.Future[Look] | None = None
+        self._again: asyncio.TimerHandle | None = None
+
+    async def look(self) -> Look:
+        """What the last look found while it is fresh, else the next."""
+        if self._last is not None:
+            found_at, look = self._last
+            if self._loop.time() - found_at <= (FRESH if look.ready else FRESH_IN_DOUBT):
+                return look
+        return await asyncio.shield(self._look())
+
+    def doubt(self) -> None:
+        """Something failed for the node's reasons: look whether it is ready still."""
+        if self._last is None or self._loop.time() - self._last[0] > FRESH_IN_DOUBT:
+            self._look()
+
+    def _look(self) -> asyncio.Future[Look]:
+        """Begin a look, unless one is under way; its outcome."""
+        if self._looking is None:
+            self._looking = self._loop.create_future()
+            threading.Thread(target=self._thread, name="readiness", daemon=True).start()
+        return self._looking
+
+    def _thread(self) -> None:
+        found = examined(self._configuration)
+        try:
+            self._loop.call_soon_threadsafe(self._found, found)
+        except RuntimeError:
+            logger.debug("the operator ended while its node was looked at")
+
+    def _found(self, look: Look) -> None:
+        before = self._last[1] if self._last is not None else None
+        for condition in look.conditions:
+            _carry_over(condition, before.conditions if before else [], look.at)
+        if (before is None or before.ready) and not look.ready:
+            for condition in look.conditions:
+                if condition["status"] != "True":
+                    logger.warning("%s is %s: %s", condition["type"], condition["status"], condition["message"])
+        elif before is not None and not before.ready and look.ready:
+            logger.info("the node is ready for containers again")
+        self._last = (self._loop.time(), look)
+        if self._looking is not None:
+            self._looking.set_result(look)
+            self._looking = None
+        for tell in self.listeners:
+            tell(look.conditions)
+        if self._again is not None:
+            self._again.cancel()
+        self._again = self._loop.call_later(FRESH, self._look) if self.listeners and not look.ready else None
+
+
+def examined(configuration: Configuration) -> Look:
+    """Look at the node now; blocks, for up to about eight seconds when a program hangs."""
+    at = clock.rfc3339(clock.wall())
+    try:
+        programs = versions.programs(configuration)
+        checks = list(doctor.examine_node(configuration, programs))
+        told = versions.named(programs)
+        return Look(_conditions(checks, summary(configuration, told)), told, at)
+    except Exception as error:  # noqa: BLE001 (the outermost frame of a thread: told as a condition)
+        message = f"the checks broke ({type(error).__name__}: {error}); try `oarlock doctor`"
+        unknown = {"status": "Unknown", "reason": "ChecksBroke", "message": message}
+        return Look([{"type": each.value, **unknown} for each in doctor.Condition], {}, at)
+
+
+def summary(configuration: Configuration, told: dict[str, str | None]) -> str:
+    """The node's parts in one line, as `oarlock 0.1.0, conmon 2.1.6, runc 1.1.5, cgroup v1 by cgroupfs`."""
+    programs = [f"{name} {version or 'of unknown version'}" for name, version in told.items()]
+    return ", ".join((*programs, f"cgroup v{hierarchy().VERSION} by {configuration.manager}"))
+
+
+def _conditions(checks: list[doctor.Check], parts: str) -> Conditions:
+    found = doctor.conditions(checks)
+    for condition in found:
+        if condition["status"] == "True":
+            network = condition["type"] == doctor.Condition.NETWORK.value
+            told = [each.message for each in checks if each.condition is doctor.Condition.NETWORK]
+            condition["message"] = "; ".join(told) if network else parts
+    return found
+
+
+def _carry_over(condition: dict[str, str], before: Conditions, now: str) -> None:
+    """Since when the condition has this status."""
+    known = next((each for each in before if each["type"] == condition["type"]), None)
+    same = known is not None and known["status"] == condition["status"]
+    condition["lastTransitionTime"] = known["lastTransitionTime"] if known is not None and same else now

@@ -1,0 +1,168 @@
+"""What is watched while a container runs: its monitor, the OOM killer, processes that do not end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests import node_cgroups
+from tests.node_dirs import NodeDirs
+from tests.operating import KERNEL_TELLS_EXITS, Operator, container, eventually, left, operating
+
+
+def degraded(status: dict[str, Any]) -> tuple[str, str] | None:
+    """Reason and sentence of the condition Degraded, while there is one."""
+    for each in status.get("conditions", ()):
+        if each["type"] == "Degraded":
+            assert each["status"] == "True"
+            return each["reason"], each["message"]
+    return None
+
+
+def kill_the_monitor(node: Operator, name: str) -> int:
+    """Kill conmon with KILL; the container's pid."""
+    status = node.wait(name, lambda s: s["phase"] == "Running")
+    os.kill(status["monitorPID"], signal.SIGKILL)
+    return int(status["pid"])
+
+
+def test_a_killed_monitor_is_noticed_at_once_and_the_exit_is_honest(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", "sleep 1000 & wait", restartPolicy="Never"))
+        pid = kill_the_monitor(node, "web")
+        began = time.monotonic()
+        status = node.wait("web", degraded)
+        assert time.monotonic() - began < 5
+        assert degraded(status) == ("MonitorLost", degraded(status)[1])  # type: ignore[index]
+        assert "conmon" in degraded(status)[1]  # type: ignore[index]
+        assert (status["phase"], status["pid"]) == ("Running", pid)
+        assert "MonitorLost" in node.log()
+        os.kill(pid, signal.SIGKILL)
+        status = node.wait("web", lambda s: not s.get("pid"))
+        assert degraded(status) is None
+        if KERNEL_TELLS_EXITS:
+            assert (status["phase"], status["exitCode"], status["signal"]) == ("Failed", 137, 9)
+        else:
+            assert (status["phase"], status["reason"]) == ("Unknown", "ContainerStatusUnknown")
+            assert (status["exitCode"], "its monitor was killed" in status["message"]) == (-1, True)
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def test_a_monitor_killed_while_the_operator_is_away_is_noticed_at_its_start(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    node = Operator(node_dirs)
+    node.start()
+    try:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=1))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        node.kill()
+        pid = kill_the_monitor(node, "web")
+        node.start()
+        status = node.wait("web", degraded)
+        assert (status["phase"], status["pid"]) == ("Running", pid)
+        # Replacing the container is the way out: the next one has a monitor.
+        node.command("restart", "web")
+        status = node.wait("web", lambda s: s["phase"] == "Running" and s["pid"] != pid)
+        assert degraded(status) is None
+        assert Path(f"/proc/{status['monitorPID']}").exists()
+    finally:
+        node.kill()
+
+
+def test_a_child_taken_by_the_oom_killer_is_told_while_init_lives(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    hungry = ("sh", "-c", "(tail /dev/zero; :) ; exec sleep 1000")
+    limits = {"limits": {"memory": "32Mi"}}
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *hungry, resources=limits, terminationGracePeriodSeconds=0))
+        eventually(lambda: "OOMKilling" in node.log(), "the OOM kill is told")
+        status = node.status("web")
+        assert (status["phase"], status.get("oomKilled")) == ("Running", None)
+        assert "took a child process; init lives on" in node.log()
+        node.command("stop", "web")
+        assert node.status("web")["oomKilled"] is True
+
+
+def test_a_container_with_the_nodes_pids_leaves_no_child_behind(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    script = "trap '' TERM; for i in 1 2 3; do (trap '' TERM; exec sleep 4242) & done; wait"
+    fields: dict[str, Any] = {"hostPID": True, "terminationGracePeriodSeconds": 1}
+    with operating(node_dirs, "--allow-host-pid") as node:
+        node.apply(container("stopped", busybox_rootfs, "sh", "-c", script, **fields))
+        node.apply(
+            container("ended", busybox_rootfs, "sh", "-c", "sleep 4242 & exit 3", hostPID=True, restartPolicy="Never"),
+            file="ended.yaml",
+        )
+        status = node.wait("stopped", lambda s: s["phase"] == "Running")
+        procs = node_cgroups.folder_of(status["pid"], "pids") / "cgroup.procs"
+        eventually(lambda: len(procs.read_text().split()) == 4, "its children run")
+        children = [int(pid) for pid in procs.read_text().split()]
+        node.command("stop", "stopped")
+        eventually(lambda: all(state(pid) in ("", "Z") for pid in children), "no child is left")
+        assert node.wait("ended", lambda s: s["phase"] == "Failed")["exitCode"] == 3
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """A frozen file system holds a writer in uninterruptible sleep: KILL waits until it is thawed."""
+    script = "until [ -e /mnt/lost+found ]; do sleep 0.1; done; while :; do echo x > /mnt/x; done"
+    with operating(node_dirs) as node:
+        node.apply(container("writer", busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=0))
+        pid = node.wait("writer", lambda s: s["phase"] == "Running")["pid"]
+        with disk_in(pid, node_dirs.root / "disk") as point:
+            eventually((point / "x").exists, "it writes")
+            freeze("--freeze", point)
+            try:
+                eventually(lambda: state(pid) == "D", "it sleeps in the kernel")
+                (node_dirs.manifests / "objects.yaml").unlink()
+                status = node.wait("writer", degraded, 40)
+                reason, message = degraded(status) or ("", "")
+                assert (status["phase"], reason) == ("Stopping", "StillRunning")
+                assert "uninterruptible sleep" in message
+                assert f"pid {pid} (sh" in message
+                assert "StillRunning" in node.log()
+            finally:
+                freeze("--unfreeze", point)
+            eventually(lambda: not node.records(), "it has ended, and is gone")
+
+
+@contextmanager
+def disk_in(pid: int, image: Path) -> Iterator[Path]:
+    """A small file system of its own, mounted at /mnt of a container; its place in this mount namespace."""
+    point = image.with_suffix(".d")
+    point.mkdir()
+    run("truncate", "--size", "8M", str(image))
+    run("mke2fs", "-q", "-F", "-t", "ext4", str(image))
+    run("mount", "-o", "loop", str(image), str(point))
+    try:
+        device = run("findmnt", "-no", "SOURCE", str(point)).strip()
+        os.mknod(f"/proc/{pid}/root{device}", 0o600 | stat.S_IFBLK, os.stat(device).st_rdev)
+        run("nsenter", "--target", str(pid), "--mount", "/bin/busybox", "mount", "-t", "ext4", device, "/mnt")
+        yield point
+    finally:
+        run("umount", str(point))
+
+
+def freeze(what: str, point: Path) -> None:
+    """Freeze or thaw a file system."""
+    run("fsfreeze", what, str(point))
+
+
+def run(*command: str) -> str:
+    """Run a command of the machine's; what it prints."""
+    silent = subprocess.DEVNULL
+    return subprocess.run(command, stdin=silent, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def state(pid: int) -> str:
+    """A process's state, as ps(1) shows it; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
