@@ -1,9 +1,15 @@
-"""`python -m tests.guest [SCRIPT]`: run a line of bash in the guest, in the copy of the clone."""
+"""`python -m tests.guest [SCRIPT]`: run a line of bash in the guest, in a copy of the clone."""
 
 import sys
+import time
 
 from tests.guest.machine import Guest
 
-script = " ".join(sys.argv[1:]) or "systemctl --no-pager status"
-for line in Guest("command", script).lines(deadline=3600):
-    print(line, end="", flush=True)
+guest = Guest(f"command-{time.time():.0f}", " ".join(sys.argv[1:]) or "systemctl --no-pager status")
+try:
+    for line in guest.lines(deadline=7200):
+        print(line, flush=True)
+except AssertionError as error:
+    sys.exit(str(error))
+finally:
+    guest.close()

@@ -163,6 +163,16 @@ class Spec(Part):
         description="Give the process a terminal: its standard output and error are then one stream. "
         "A change replaces the container.",
     )
+    stdin: StrictBool = Field(
+        False,
+        description="Keep the process's standard input open for clients that attach; without it a read is at the end at "
+        "once. A change replaces the container.",
+    )
+    stdinOnce: StrictBool = Field(
+        False,
+        description="Close the standard input for good when the first client that attached ends, instead of keeping it "
+        "open for the next one. Without stdin it means nothing. A change replaces the container.",
+    )
     restartPolicy: RestartPolicy = Field(
         RestartPolicy.ALWAYS,
         description="When an ended container is started again. Always: at every end. OnFailure: when the exit code is "
@@ -224,7 +234,7 @@ class Spec(Part):
 
 
 SUPPORTED_LATER = re.compile(
-    "^(image|ports|envFrom|volumeMounts|volumes|lifecycle|startupProbe|readinessProbe|livenessProbe|stdin|stdinOnce|"
+    "^(image|ports|envFrom|volumeMounts|volumes|lifecycle|startupProbe|readinessProbe|livenessProbe|"
     "imagePullPolicy|imagePullSecrets|terminationMessagePath|terminationMessagePolicy|restartPolicyRules|hostIPC|"
     "hostUsers|hostAliases|dnsPolicy|dnsConfig|activeDeadlineSeconds|devices|ulimits|startAfter|"
     "ttlSecondsAfterFinished)$"

@@ -62,6 +62,35 @@ def resolve(root: Path | int, spec: Spec) -> User:
     return User(uid, gid, _supplementary(groups, name, gid), home, name)
 
 
+def find(root: Path | int, text: str) -> User:
+    """The user that a call names, as `1000`, `app`, `1000:2000` or `app:extra`, in the tree `root`.
+
+    Raises:
+        BundleError: there is none of this name, or an account file cannot be read.
+    """
+    passwd, groups = _files(root)
+    name, given, group = text.partition(":")
+    uid = _number(name)
+    if uid is None:
+        uid = _named(passwd, name, "user", "/etc/passwd")
+    name, primary, home = _account(passwd, uid)
+    gid = primary
+    if given:
+        number = _number(group)
+        gid = _named(groups, group, "group", "/etc/group") if number is None else number
+    return User(uid, gid, _supplementary(groups, name, gid), home, name)
+
+
+def _named(accounts: bytes, name: str, kind: str, file: str) -> int:
+    """The id of the first entry called `name`."""
+    for line in accounts.decode("utf-8", "replace").splitlines():
+        fields = line.split(":")
+        number = _number(fields[2]) if len(fields) >= 3 and name and fields[0] == name else None
+        if number is not None:
+            return number
+    raise BundleError(f"the container's {file} has no {kind} {name!r}; give a number, or a name that it has")
+
+
 def _files(root: Path | int) -> tuple[bytes, bytes]:
     """The container's passwd and group; empty when it has none."""
     with contextlib.ExitStack() as opened:

@@ -238,6 +238,47 @@ def restart(
 
 @app.command()
 @configured(*NODE, *API)
+def pause(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Freeze every process of containers; their memory is kept.
+
+    An object of the API gets spec.state: Paused. A manifest's container stays paused until
+    `oarlock unpause` or `oarlock start`, or until its document changes.
+
+    \b
+    Examples:
+      oarlock pause web
+    """
+    return _act(context, configuration, namespace, names, "pause", wait, timeout)
+
+
+@app.command()
+@configured(*NODE, *API)
+def unpause(
+    context: typer.Context,
+    names: Names,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    wait: Wait = True,
+    timeout: Timeout = None,
+) -> int:
+    """Let paused containers go on.
+
+    \b
+    Examples:
+      oarlock unpause web
+    """
+    return _act(context, configuration, namespace, names, "unpause", wait, timeout)
+
+
+@app.command()
+@configured(*NODE, *API)
 def delete(
     context: typer.Context,
     names: Names,

@@ -1,4 +1,4 @@
-"""`oarlock stop`, `start`, `restart`, `delete`: change what is desired, then wait until it is so.
+"""`oarlock stop`, `start`, `restart`, `pause`, `unpause`, `delete`: change what is desired, then wait until it is so.
 
 An object of the API is changed in the API. An object of the manifest directory has an override
 beside its record, which holds until its document changes; it is deleted by removing its document.
@@ -22,6 +22,8 @@ from oarlock.node.configuration import Configuration
 from oarlock.node.presence import find_operator
 
 RESTARTED_AT = "oarlock.dev/restartedAt"
+STATES = {"stop": "Stopped", "start": "Running", "pause": "Paused", "unpause": "Running"}
+"""The state that each of these verbs asks for."""
 SETTLED = frozenset({"Stopped", "Succeeded", "Failed"})
 MARGIN = 30.0
 """Seconds a stop may take beyond the grace period before the wait is given up."""
@@ -54,7 +56,7 @@ class Waiting:
     def seconds(self, record: Record, verb: str) -> float:
         if self.timeout is not None:
             return self.timeout
-        grace = 0.0 if verb == "start" else float(record.spec.get("terminationGracePeriodSeconds", 30))
+        grace = 0.0 if verb in ("start", "pause", "unpause") else float(record.spec.get("terminationGracePeriodSeconds", 30))
         return grace + MARGIN
 
 
@@ -63,9 +65,8 @@ def act(configuration: Configuration, namespace: str | None, names: list[str], v
     operator = find_operator(configuration.lock_file)
     shelf = read_shelf(configuration, operator)
     records = [shelf.find(name, namespace) for name in names]
-    if verb == "delete":
-        for record in records:
-            _refuse_manifest(record)
+    for record in records:
+        _check(record, verb)
     for record in records:
         change(configuration, record, verb)
     if not operator.running:
@@ -97,10 +98,8 @@ def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime
     generation = record.data.get("generation")
     valid = before if before.get("generation") == generation else {}
     state, restarted_at = valid.get("state"), valid.get("restartedAt")
-    if verb == "stop":
-        state = "Stopped"
-    elif verb == "start":
-        state = "Running"
+    if verb in STATES:
+        state = STATES[verb]
     else:
         restarted_at = _rfc3339(now)
         if (state or record.spec.get("state") or "Running") != "Running":
@@ -112,7 +111,7 @@ def patch(record: Record, verb: str, now: datetime) -> list[dict[str, Any]]:
     """The JSON patch (RFC 6902) of an API object; it fails on another object of the same name."""
     operations: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": record.uid}]
     state = record.spec.get("state") or "Running"
-    wanted = "Stopped" if verb == "stop" else "Running"
+    wanted = STATES.get(verb, "Running")
     if state != wanted:
         operations.append({"op": "add", "path": "/spec/state", "value": wanted})
     if verb == "restart":
@@ -141,8 +140,13 @@ def _change_object(configuration: Configuration, record: Record, verb: str) -> N
             asyncio.run(client.patch_object(configuration, record.namespace, record.name, record.uid, operations))
 
 
-def _refuse_manifest(record: Record) -> None:
-    if record.source != KUBERNETES:
+def _check(record: Record, verb: str) -> None:
+    """Refuse what makes no sense now (`oci.go: PauseContainer`, which did not look)."""
+    if verb == "pause" and record.phase not in ("Running", "Paused"):
+        raise exitcodes.Failure(f"{record} is {record.phase}, and only what runs can be paused; `oarlock start` first")
+    if verb == "unpause" and "Paused" not in (record.phase, record.desired):
+        raise exitcodes.Failure(f"{record} is not paused but {record.phase}")
+    if verb == "delete" and record.source != KUBERNETES:
         file = (record.origin or "its manifest").rpartition(":")[0] or record.origin or "its manifest"
         raise exitcodes.Failure(
             f"{record} comes from {record.origin or 'a manifest'}: remove that document "
@@ -197,6 +201,10 @@ def _restarted(record: Record | None, before: Record) -> bool:
     return record is not None and record.attempt > before.attempt and _started(record, before)
 
 
+def _paused(record: Record | None, _before: Record) -> bool:
+    return record is not None and record.phase == "Paused"
+
+
 def _gone(record: Record | None, _before: Record) -> bool:
     return record is None
 
@@ -229,5 +237,7 @@ WISHES: Mapping[str, Wish] = {
     "stop": Wish("stop", "stopped", _stopped, _never),
     "start": Wish("start", "started", _started, _start_failed),
     "restart": Wish("restart", "restarted", _restarted, _start_failed),
+    "pause": Wish("pause", "paused", _paused, _start_failed),
+    "unpause": Wish("unpause", "unpaused", _started, _start_failed),
     "delete": Wish("delete", "deleted", _gone, _never),
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from oarlock.linux.process import Process, hold
 
@@ -21,8 +22,10 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
-def end_descendants(pid: int) -> list[Process]:
+def end_descendants(pid: int, *begun: int) -> list[Process]:
     """Kill every process below `pid`, and all that share a session with one of them; `pid` itself goes on.
+
+    Those of `begun` are taken for its children, though they may have lost it.
 
     They are stopped first, until there is no new one: what is stopped cannot fork. A process that left for a session
     of its own and whose parent has ended is not found: nothing tells any more that it came from here.
@@ -32,7 +35,7 @@ def end_descendants(pid: int) -> list[Process]:
     """
     stopped: dict[int, Process] = {}
     for _ in range(_ROUNDS):
-        new = _below(pid) - stopped.keys()
+        new = _below(pid, begun) - stopped.keys()
         if not new:
             break
         for process in filter(None, map(hold, new)):
@@ -43,7 +46,14 @@ def end_descendants(pid: int) -> list[Process]:
     return list(stopped.values())
 
 
-def _below(top: int) -> set[int]:
+def has_ended(process: Process) -> bool:
+    """Whether it has ended, be it reaped or not."""
+    poll = select.poll()
+    poll.register(process.fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _below(top: int, begun: Collection[int]) -> set[int]:
     """The descendants of `top`, and the members of the sessions that they, or it, began."""
     processes = {pid: (parent, session) for pid, parent, session in _all()}
     found, sessions = {top}, {top}
@@ -52,7 +62,7 @@ def _below(top: int) -> set[int]:
         more = {
             pid
             for pid, (parent, session) in processes.items()
-            if pid not in found and (parent in found or session in sessions)
+            if pid not in found and (parent in found or session in sessions or pid in begun)
         }
         found |= more
         sessions |= {processes[pid][1] for pid in more} - {0}

@@ -45,6 +45,8 @@ class Attempt:
             log=Path(current.logPath),
             place=place(current.cgroupManager, current.cgroupParent, cid),
             terminal=bool(current.spec.get("tty", False)),
+            stdin=bool(current.spec.get("stdin", False)),
+            stdin_once=bool(current.spec.get("stdinOnce", False)),
         )
         self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
 

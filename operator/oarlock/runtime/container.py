@@ -18,3 +18,5 @@ class Container:
     log: Path
     place: Place
     terminal: bool = False
+    stdin: bool = False
+    stdin_once: bool = False

@@ -165,4 +165,6 @@ class Monitor:
             arguments.append("--no-pivot")
         if container.terminal:
             arguments.append("-t")
+        if container.stdin:
+            arguments += ["-i"] if container.stdin_once else ["-i", "--leave-stdin-open"]
         return arguments

@@ -64,6 +64,8 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("securityContext", "capabilities", "drop"): capabilities,
     ("securityContext", "seccompProfile", "type"): st.sampled_from(["RuntimeDefault", "Unconfined"]),
     ("tty",): st.booleans(),
+    ("stdin",): st.booleans(),
+    ("stdinOnce",): st.booleans(),
     ("hostNetwork",): st.booleans(),
     ("network", "mode"): st.just("Host"),
     ("hostname",): names,

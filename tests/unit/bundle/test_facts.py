@@ -34,6 +34,38 @@ def test_swap_accounting_is_seen_on_both_versions(tmp_path: Path, file: str, exp
     assert facts._swap_accounting(tmp_path) is expected
 
 
+def test_controllers_are_seen_on_both_versions(tmp_path: Path) -> None:
+    for name in ("cpu,cpuacct", "memory", "blkio"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
+    (tmp_path / "empty").mkdir()
+    assert facts._controllers(tmp_path, 1) == {"cpu", "cpuacct", "memory", "io"}
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory hugetlb pids rdma misc\n")
+    assert facts._controllers(tmp_path, 2) >= {"cpuset", "io", "hugetlb"}
+
+
+@pytest.mark.parametrize(
+    ("version", "file", "expected"),
+    [
+        (1, "blkio/blkio.bfq.io_serviced", True),
+        (1, "blkio/blkio.weight", True),
+        (1, "blkio/blkio.throttle.io_serviced", False),
+        (2, "io.stat", True),
+    ],
+)
+def test_weights_of_disks_are_seen_on_both_versions(tmp_path: Path, version: int, file: str, expected: bool) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    assert facts._io_weight(tmp_path, version, frozenset({"io"})) is expected
+
+
+def test_huge_pages_are_named_as_the_controller_names_them(tmp_path: Path) -> None:
+    assert facts._huge_pages(tmp_path / "none") == frozenset()
+    for size in (64, 2048, 32768, 1048576):
+        (tmp_path / f"hugepages-{size}kB").mkdir()
+    assert facts._huge_pages(tmp_path) == {"64KB", "2MB", "32MB", "1GB"}
+
+
 def test_devices_have_a_kind_and_numbers() -> None:
     found = {device.path: device for device in facts.devices()}
     assert (found["/dev/null"].kind, found["/dev/null"].major, found["/dev/null"].minor) == ("c", 1, 3)
