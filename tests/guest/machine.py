@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT / "build" / "guest"
 RECIPE = ("tests/guest/build", "tests/guest/inside", "tests/guest/guest.service", "requirements/dev.txt")
-_LEFT_OUT = (".git", ".venv", "build", "dist", ".hypothesis", ".*_cache")
+_LEFT_OUT = {".git", ".venv", "build", "dist", ".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 _END = "guest: exit "
 _FAST = "mitigations=off tsc=reliable cryptomgr.notests"
 """With a plain processor and these a boot takes half the time: the processor is emulated."""
@@ -115,7 +115,7 @@ def _drive(disk: Path) -> tuple[str, str]:
 def _copy_of_the_clone(folder: Path, script: str) -> Path:
     """A disk with the clone as it is now: nothing that the guest does reaches the clone, nor the other way."""
     tree, disk = folder / "tree", folder / "clone.img"
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda at, _: _LEFT_OUT if Path(at) == ROOT else ())
     (tree / ".venv").symlink_to("/opt/venv")
     (tree / "command").write_text(script)
     command = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(tree), str(disk), "256M"]

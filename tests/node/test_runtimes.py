@@ -6,22 +6,24 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.node_cgroups import RUNTIME
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, operating
 
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
-def runc() -> str:
-    found = shutil.which("runc")
+def usual() -> str:
+    """The node's usual runtime."""
+    found = shutil.which(RUNTIME)
     assert found is not None
     return found
 
 
 def another(node_dirs: NodeDirs, name: str) -> Path:
-    """runc under another name: a runtime of its own as far as the operator is concerned."""
+    """The usual runtime under another name: one of its own as far as the operator is concerned."""
     path = node_dirs.root / name
-    path.symlink_to(runc())
+    path.symlink_to(usual())
     return path
 
 
@@ -39,11 +41,11 @@ def test_a_handler_chooses_the_runtime_whatever_the_trust(node_dirs: NodeDirs, b
         node.apply(
             container("plain", busybox_rootfs, *SLEEPER),
             container("named", busybox_rootfs, *SLEEPER, runtimeHandler="kata"),
-            container("usual", busybox_rootfs, *SLEEPER, runtimeHandler="runc", trusted=False),
+            container("usual", busybox_rootfs, *SLEEPER, runtimeHandler=RUNTIME, trusted=False),
             container("theirs", busybox_rootfs, *SLEEPER, trusted=False),
         )
         found = {name: runtime_of(node, name) for name in ("plain", "named", "usual", "theirs")}
-    assert found == {"plain": runc(), "named": str(kata), "usual": runc(), "theirs": str(sandbox)}
+    assert found == {"plain": usual(), "named": str(kata), "usual": usual(), "theirs": str(sandbox)}
 
 
 def test_an_unknown_handler_is_told_and_runs_once_the_operator_has_it(
@@ -55,7 +57,7 @@ def test_an_unknown_handler_is_told_and_runs_once_the_operator_has_it(
         told = node.wait("web", lambda s: s["reason"] == "Refused")
         assert told["phase"] == "Pending"
         assert told["message"] == (
-            "spec.runtimeHandler: kata is not a runtime of this node, which has runc; name one of them, "
+            f"spec.runtimeHandler: kata is not a runtime of this node, which has {RUNTIME}; name one of them, "
             "or start the operator with --runtimes kata=PATH"
         )
         assert {each["type"]: each["status"] for each in told["conditions"]}["Stalled"] == "True"
@@ -97,12 +99,12 @@ def test_version_asks_conmon_and_each_runtime(node_dirs: NodeDirs) -> None:
     node = Operator(node_dirs)
     options = ("--runtimes", f"kata={kata}", "--runtimes", f"gone={gone}")
     lines = node.command("version", *options).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["oarlock", "conmon", "runc", "kata", "gone"]
+    assert [line.split()[0] for line in lines] == ["oarlock", "conmon", RUNTIME, "kata", "gone"]
     assert lines[3].split()[1] == lines[2].split()[1]
     assert lines[4].startswith(f"gone unknown: --runtimes gone: {gone} does not exist; install it")
     told = json.loads(node.command("version", *options, "-o", "json").stdout)
     assert told["conmon"]["version"] == lines[1].split()[1]
-    assert [each["name"] for each in told["runtimes"]] == ["runc", "kata", "gone"]
+    assert [each["name"] for each in told["runtimes"]] == [RUNTIME, "kata", "gone"]
     assert told["runtimes"][1] == {"name": "kata", "version": lines[3].split()[1], "path": str(kata)}
     assert told["runtimes"][2]["version"] is None
     doctor = node.command("doctor", *options, check=False).stdout

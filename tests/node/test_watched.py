@@ -166,3 +166,18 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def test_inspect_shows_what_a_container_uses(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    busy = ("sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exec sleep 1000")
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *busy))
+        node.wait("web", lambda s: s["phase"] == "Running")
+
+        def shown() -> dict[str, str]:
+            lines = node.command("inspect", "web").stdout.splitlines()
+            return {name: value.strip() for name, found, value in (line.partition(":") for line in lines) if found}
+
+        eventually(lambda: float(shown()["CPU time"].split()[0]) > 0.02, "it has used CPU time")
+        assert shown()["Processes"] == "1"
+        assert shown()["Memory"].split()[1] in ("KiB", "MiB")

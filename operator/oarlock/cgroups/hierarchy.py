@@ -5,13 +5,32 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 ROOT = Path("/sys/fs/cgroup")
 _CGROUP2_SUPER_MAGIC = 0x63677270  # linux/magic.h
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a cgroup uses now.
+
+    Attributes:
+        memory: bytes, page cache included; `peak`: the most so far (version 2: from Linux 5.19 on).
+        cpu: seconds of CPU time so far.
+        processes: processes and threads.
+        pressure: by resource, per cent of the last 10 s in which some process waited for it; empty on version 1.
+    """
+
+    memory: int
+    cpu: float
+    processes: int
+    peak: int | None = None
+    pressure: Mapping[str, float] = field(default_factory=dict)
 
 
 class Hierarchy(Protocol):
@@ -43,6 +62,9 @@ class Hierarchy(Protocol):
 
     def oom_kills(self, cgroup: str) -> int:
         """How many processes of a cgroup the kernel's OOM killer has taken."""
+
+    def usage(self, cgroup: str) -> Usage | None:
+        """What a cgroup uses now; None when it is gone."""
 
 
 @cache

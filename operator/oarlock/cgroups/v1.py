@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cgroupspy.nodes import Node
 
-from oarlock.cgroups.hierarchy import ROOT, remove_tree
+from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree
 
 VERSION = 1
 MONITOR_CONTROLLERS = ("memory", "pids", "cpu")
@@ -96,13 +96,25 @@ def frozen(cgroup: str) -> bool:
 
 def oom_kills(cgroup: str) -> int:
     """See `Hierarchy`."""
-    node = _node("memory")
-    for name in _names(cgroup):
-        node = Node(name, parent=node)
+    node = _below("memory", cgroup)
     try:
         return int(node.controller.oom_control.get("oom_kill", 0))
     except OSError:
         return 0
+
+
+def usage(cgroup: str) -> Usage | None:
+    """See `Hierarchy`."""
+    memory, cpu, pids = (_below(name, cgroup) for name in ("memory", "cpuacct", "pids"))
+    try:
+        return Usage(
+            memory=memory.controller.usage_in_bytes,
+            cpu=cpu.controller.usage / 1e9,
+            processes=int((_folder(pids) / "pids.current").read_text()),
+            peak=memory.controller.max_usage_in_bytes,
+        )
+    except OSError:  # gone, or going
+        return None
 
 
 def _freezer(cgroup: str) -> Path:
@@ -120,6 +132,14 @@ def _folders(cgroup: str) -> Iterator[Path]:
 def _node(controller: str) -> Node:
     """A controller's root."""
     return Node(controller, parent=Node(str(ROOT)))
+
+
+def _below(controller: str, cgroup: str) -> Node:
+    """A cgroup of one controller, there or not."""
+    node = _node(controller)
+    for name in _names(cgroup):
+        node = Node(name, parent=node)
+    return node
 
 
 def _names(cgroup: str) -> list[str]:

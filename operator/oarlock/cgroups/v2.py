@@ -8,7 +8,7 @@ import signal
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from oarlock.cgroups.hierarchy import ROOT, remove_tree
+from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree
 
 VERSION = 2
 
@@ -64,6 +64,30 @@ def frozen(cgroup: str) -> bool:
 def oom_kills(cgroup: str) -> int:
     """See `Hierarchy`. The count includes the cgroups below."""
     return _keyed(_folder(cgroup) / "memory.events").get("oom_kill", 0)
+
+
+def usage(cgroup: str) -> Usage | None:
+    """See `Hierarchy`."""
+    folder = _folder(cgroup)
+    try:
+        return Usage(
+            memory=int((folder / "memory.current").read_text()),
+            cpu=_keyed(folder / "cpu.stat")["usage_usec"] / 1e6,
+            processes=int((folder / "pids.current").read_text()),
+            peak=int(peak.read_text()) if (peak := folder / "memory.peak").exists() else None,
+            pressure={name: _pressure(folder / f"{name}.pressure") for name in ("cpu", "memory", "io")},
+        )
+    except (OSError, KeyError):  # gone, or going
+        return None
+
+
+def _pressure(path: Path) -> float:
+    """`avg10` of the line `some` (Documentation/accounting/psi.rst); 0 where the kernel has no pressure stalls."""
+    try:
+        first = path.read_text().split()
+    except OSError:
+        return 0.0
+    return float(first[1].removeprefix("avg10="))
 
 
 def _keyed(path: Path) -> dict[str, int]:

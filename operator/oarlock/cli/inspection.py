@@ -70,6 +70,7 @@ def describe(configuration: Configuration, record: Record) -> Iterator[str]:
             "Signal": status.get("signal"),
             "OOM killed": status.get("oomKilled"),
             "Restarts": status.get("restartCount"),
+            **_usage(record),
             "Command": " ".join(map(str, [*(record.spec.get("command") or ()), *(record.spec.get("args") or ())])),
             "Logs": known["logs"],
             "Bundle": known["bundle"],
@@ -82,6 +83,28 @@ def describe(configuration: Configuration, record: Record) -> Iterator[str]:
         ("attempt", "exitCode", "signal", "oomKilled", "reason", "startedAt", "finishedAt", "message"),
     )
     yield from _spec(record.spec)
+
+
+def _usage(record: Record) -> dict[str, str]:
+    """What a container that runs uses now, as its cgroup counts it."""
+    if not record.status.get("pid"):
+        return {}
+    from oarlock.cgroups.hierarchy import hierarchy
+    from oarlock.cgroups.place import place
+
+    current = record.current
+    where = place(current["cgroupManager"], current["cgroupParent"], current["containerID"])
+    used = hierarchy().usage(where.container)
+    if used is None:
+        return {}
+    peak = "" if used.peak is None else f" (at most {output.size(used.peak)})"
+    told = {
+        "Memory": output.size(used.memory) + peak,
+        "CPU time": f"{used.cpu:.2f} s",
+        "Processes": str(used.processes),
+    }
+    pressed = [f"{name} {share:g} %" for name, share in used.pressure.items() if share]
+    return told | ({"Waited for": f"{', '.join(pressed)} of the last 10 s"} if pressed else {})
 
 
 def _spec(spec: Mapping[str, Any]) -> Iterator[str]:

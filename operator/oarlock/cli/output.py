@@ -92,6 +92,14 @@ def span(seconds: float) -> str:
     return f"{days}d" if days < 730 else f"{days // 365}y{days % 365}d"
 
 
+def size(count: int) -> str:
+    """`12.5 MiB` of a number of bytes."""
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count >= 1 << shift:
+            return f"{count / (1 << shift):.1f} {unit}"
+    return f"{count} B"
+
+
 def cell(value: object) -> str:
     """A table's cell; what is absent is a dash."""
     if value is None or value == "":

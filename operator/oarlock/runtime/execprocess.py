@@ -43,6 +43,7 @@ class ExecProcess:
         user: whom it runs as.
         cwd: an absolute path in the container.
         terminal: whether this command gets a terminal, whatever the container's own process has.
+        size: the terminal's, as rows and columns.
     """
 
     args: tuple[str, ...]
@@ -50,6 +51,7 @@ class ExecProcess:
     user: ExecUser | None = None
     cwd: str | None = None
     terminal: bool = False
+    size: tuple[int, int] | None = None
 
 
 def process_of(bundle: Path, call: ExecProcess) -> dict[str, Any]:
@@ -64,6 +66,8 @@ def process_of(bundle: Path, call: ExecProcess) -> dict[str, Any]:
         env.setdefault("TERM", "xterm")
     made = {**own, "args": list(call.args), "terminal": call.terminal, "cwd": call.cwd or own["cwd"]}
     made.pop("consoleSize", None)
+    if call.size is not None:
+        made["consoleSize"] = {"height": call.size[0], "width": call.size[1]}
     if call.user is not None:
         env["HOME"] = call.user.home
         made["user"] = {

@@ -20,6 +20,8 @@ from oarlock.linux.process import Process, hold, uninterruptible
 from oarlock.runtime import oom
 from oarlock.runtime.command import run
 from oarlock.runtime.container import Container
+from oarlock.runtime.execprocess import ExecProcess
+from oarlock.runtime.execution import ExecResult, exec_sync
 from oarlock.runtime.monitor import Monitor, MonitorSettings
 
 _GONE = ("does not exist", "no such process", "not found")
@@ -106,6 +108,10 @@ class Runtime:
     async def resume(self, container: Container) -> None:
         """Thaw the container (`oci.go: UnpauseContainer`)."""
         await self._runtime(container, "resume", container.id)
+
+    async def exec_sync(self, container: Container, call: ExecProcess, timeout: float) -> ExecResult:
+        """Run a command in a running container, to its end (`oci.go: ExecSync`): see `execution.exec_sync`."""
+        return await exec_sync(self._settings, container, call, timeout)
 
     async def delete(self, container: Container) -> None:
         """Let the runtime forget an ended container; fine when it has already (`oci.go: DeleteContainer`)."""
