@@ -56,8 +56,9 @@ class Waiting:
     def seconds(self, record: Record, verb: str) -> float:
         if self.timeout is not None:
             return self.timeout
-        grace = 0.0 if verb in ("start", "pause", "unpause") else float(record.spec.get("terminationGracePeriodSeconds", 30))
-        return grace + MARGIN
+        if verb in ("start", "pause", "unpause"):
+            return MARGIN
+        return float(record.spec.get("terminationGracePeriodSeconds", 30)) + MARGIN
 
 
 def act(configuration: Configuration, namespace: str | None, names: list[str], verb: str, waiting: Waiting) -> int:

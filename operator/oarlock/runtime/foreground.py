@@ -14,8 +14,9 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from oarlock.errors import RuntimeTimeout
@@ -41,9 +42,9 @@ class Foreground:
     """
 
     process: Process
-    stdin: int | None
-    stdout: int
-    stderr: int | None
+    stdin: FileIO | None
+    stdout: FileIO
+    stderr: FileIO | None
 
     def signal(self, number: int) -> None:
         """Send it a signal; what a terminal's keys send, to all of its process group, as a terminal does."""
@@ -79,8 +80,9 @@ def foreground(container: Container, runtime_root: Path, call: ExecProcess, *, i
             folder = held.enter_context(_folder(container.bundle))
         except FileNotFoundError:
             raise ended(container.id) from None
-        streams = _Streams(held, interactive and not call.terminal)
+        streams = _Streams(held, stdin=interactive and not call.terminal)
         console = _Console(held, folder) if call.terminal else None
+        stdin, out, err = streams.given
         spec = held.enter_context(in_memory(process))
         arguments = [
             container.runtime,
@@ -89,7 +91,7 @@ def foreground(container: Container, runtime_root: Path, call: ExecProcess, *, i
             *(("--console-socket", console.path) if console is not None else ()),
             container.id,
         ]
-        code = _run(arguments, streams.given(console is not None), spec)
+        code = _run(arguments, (stdin, err if console else out, err), spec)
         streams.close_given()
         if code != 0:
             raise refusal(container.id, streams.words())
@@ -114,39 +116,71 @@ def _folder(bundle: Path) -> Iterator[Path]:
 
 
 class _Streams:
-    """Three pipes, or two: this process's ends, and those that are given away."""
+    """The pipes of one command: this process's ends, and the `given` ones for the runtime and its command."""
 
-    def __init__(self, held: contextlib.ExitStack, with_stdin: bool) -> None:
-        self._held = held
-        self.stdin: int | None = None
-        self._given: list[int] = []
-        if with_stdin:
-            theirs, self.stdin = self._pipe()
-        else:
-            theirs = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.stdout, out = self._pipe()
-        self.stderr, err = self._pipe()
-        self._given = [theirs, out, err]
-        held.callback(self.close_given)
-
-    def given(self, terminal: bool) -> tuple[int, int, int]:
-        """The ends for the runtime, and with it for the command unless that has a terminal."""
-        stdin, out, err = self._given
-        return (stdin, err, err) if terminal else (stdin, out, err)
+    def __init__(self, held: contextlib.ExitStack, *, stdin: bool) -> None:
+        read, write = (_file(held, fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        self.stdin = write if stdin else None
+        self.stdout, out = (_file(held, fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        self.stderr, err = (_file(held, fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        if not stdin:
+            write.close()  # so that a read of it is at the end
+        self.given = (read, out, err)
 
     def close_given(self) -> None:
-        """Leave them to whom they were given, so that their end can be seen."""
-        while self._given:
-            os.close(self._given.pop())
+        """Leave them to whom they were given, so that their end can be seen here."""
+        for each in self.given:
+            each.close()
 
     def words(self) -> str:
         """What the runtime complained of."""
-        os.set_blocking(self.stderr, False)
-        with contextlib.suppress(BlockingIOError):
-            return os.read(self.stderr, _WORDS).decode(errors="replace")
-        return ""
+        os.set_blocking(self.stderr.fileno(), False)
+        return (self.stderr.read(_WORDS) or b"").decode(errors="replace")
 
-    def _pipe(self) -> tuple[int, int]:
-        read, write = os.pipe()
-        mine = write if self.stdin is None and not self._given else read
-        return read, write
+
+class _Console:
+    """Where the runtime hands over the terminal that it made, in a folder of any length."""
+
+    def __init__(self, held: contextlib.ExitStack, folder: Path) -> None:
+        directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, directory)
+        self._socket = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        self._socket.bind(f"/proc/self/fd/{directory}/console")
+        self._socket.listen(1)
+        self._socket.settimeout(_ANSWER)
+        self.path = f"/proc/{os.getpid()}/fd/{directory}/console"
+
+    def receive(self, held: contextlib.ExitStack) -> FileIO:
+        """The terminal's own end."""
+        connection, _ = self._socket.accept()
+        with connection:
+            connection.settimeout(_ANSWER)
+            fds = socket.recv_fds(connection, _WORDS, 1)[1]
+        os.set_inheritable(fds[0], False)
+        return _file(held, fds[0], "r+b")
+
+
+def _file(held: contextlib.ExitStack, fd: int, mode: str) -> FileIO:
+    return held.enter_context(FileIO(fd, mode))
+
+
+def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int) -> int:
+    """Run the runtime until it has started the command; its exit code.
+
+    Raises:
+        RuntimeTimeout: it gave no answer and was killed.
+    """
+    stdin, out, err = streams
+    with subprocess.Popen(
+        arguments, stdin=stdin, stdout=out, stderr=err, env=ENVIRONMENT, pass_fds=(spec,), umask=0o022, process_group=0
+    ) as process:
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(_ANSWER * 1000):
+                process.kill()
+                raise RuntimeTimeout(f"{arguments[0]} exec gave no answer within {_ANSWER:g} s and was killed")
+        finally:
+            os.close(pidfd)
+        return process.wait()
