@@ -8,7 +8,7 @@ DEMO_DIR ?= $(or $(OARLOCK_DEMO),/var/lib/oarlock-demo)
 export OARLOCK_DEMO := $(DEMO_DIR)
 python := .venv/bin/python
 
-.PHONY: setup run test check format bench cluster clean help
+.PHONY: setup run test test-guest check format bench cluster clean help
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,11 @@ run: ## start the operator on examples/ and watch the containers come up, fail, 
 
 test: ## run all tests on the real conmon, runc and kube-apiserver (as root); PYTEST_ARGS="-k name" picks some
 	@scripts/setup test
-	@$(python) -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),tests/unit tests/node tests/cluster)
+	@$(python) -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),tests/unit tests/node tests/cluster tests/guest)
+
+test-guest: ## run the node tests' chosen set in guests (cgroup v2 and v1, systemd, runc, crun); GUEST=full runs all of them
+	@scripts/setup test
+	@OARLOCK_GUEST=$(GUEST) $(python) -m pytest -s tests/guest
 
 check: ## format, lint, types, import layers, generated files, forbidden words
 	@scripts/setup check

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import crowds, starts, table
+from benchmarks import crowds, deletes, execs, logs, starts, table
 from benchmarks.setting import Setting, setting
 from benchmarks.table import Figure
 
@@ -20,6 +20,9 @@ Theme = Callable[[Setting, bool], list[Figure]]
 
 THEMES: dict[str, Theme] = {
     "starts": lambda at, quick: starts.measure(at, 5 if quick else 20),
+    "exec": lambda at, quick: execs.measure(at, 5 if quick else 20),
+    "delete": lambda at, quick: deletes.measure(at, 5 if quick else 20),
+    "logs": lambda at, quick: logs.measure(at, 1 if quick else 3),
     "burst": lambda at, quick: crowds.burst(at),
     "idle": lambda at, quick: crowds.idle(at, 10.0 if quick else 60.0),
     "ps": lambda at, quick: crowds.listing(at, 3 if quick else 10),

@@ -56,11 +56,9 @@ def listing(setting: Setting, rounds: int) -> list[Figure]:
 
 
 def _ps(setting: Setting) -> str:
-    dirs = setting.operator.dirs
-    places = {"OARLOCK_STATE_DIR": str(dirs.state), "OARLOCK_RUN_DIR": str(dirs.run)}
     done = subprocess.run(
         [command(), "ps"],
-        env={"PATH": os.environ["PATH"], **places},
+        env={"PATH": os.environ["PATH"], **setting.places()},
         capture_output=True,
         text=True,
         timeout=30,

@@ -50,6 +50,27 @@ class RecordWatch:
         raise AssertionError(f"record of {name}: not within {DEADLINE:g} s")
 
 
+class RemovalWatch:
+    """Sees each entry of a folder go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._inotify = Inotify()
+        self._inotify.add(folder, Mask.DELETE)
+
+    def close(self) -> None:
+        self._inotify.close()
+
+    def wait(self, name: str) -> float:
+        """When the entry of this name went, which was after the wait before this one."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            events = self._inotify.wait(end - time.monotonic())
+            seen = time.monotonic()
+            if any(event.name == name for event in events):
+                return seen
+        raise AssertionError(f"{name}: still there after {DEADLINE:g} s")
+
+
 class Api:
     """One kept connection to the API server, with the administrator's token."""
 

@@ -53,6 +53,11 @@ class Setting:
         assert self.operator.process is not None
         return self.operator.process.pid
 
+    def places(self) -> dict[str, str]:
+        """The variables that lead the command to this node."""
+        dirs = self.operator.dirs
+        return {"OARLOCK_STATE_DIR": str(dirs.state), "OARLOCK_RUN_DIR": str(dirs.run)}
+
     def sleeper(self, name: str) -> dict[str, Any]:
         """An object whose container sleeps for ever."""
         fields = {"terminationGracePeriodSeconds": 0, "nodeName": "node-a"}

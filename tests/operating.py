@@ -19,6 +19,8 @@ from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 
 DEADLINE = 30.0
+PATIENCE = float(os.environ.get("OARLOCK_TEST_PATIENCE", "1"))
+"""What every deadline is multiplied by where the processor is an emulated one."""
 KERNEL_TELLS_EXITS = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 15)
 """PIDFD_GET_INFO with the exit: below it a signal cannot be told from an exit code of 128 and more."""
 
@@ -36,7 +38,7 @@ def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str
 
 def eventually(look: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """The first true answer of `look`; fails, with the last one, after `deadline` seconds."""
-    end = time.monotonic() + deadline
+    end = time.monotonic() + deadline * PATIENCE
     while True:
         found = look()
         if found:
@@ -55,7 +57,7 @@ class Operator:
         self._log = dirs.root / "operator.log"
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         mine = {
             "NODE_NAME": "node-a",
@@ -73,7 +75,7 @@ class Operator:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self._entry, "run", *self._options],
-                env=self._environment | environment,
+                env=self.environment | environment,
                 stdout=log,
                 stderr=log,
             )
@@ -98,7 +100,7 @@ class Operator:
         """End it as systemd does; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=5 * PATIENCE)
 
     def cpu_seconds(self) -> float:
         """CPU time it has used, user and system."""
@@ -114,13 +116,30 @@ class Operator:
         """Run `oarlock …` against this node."""
         done = subprocess.run(
             [sys.executable, "-m", "oarlock", *arguments],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    @contextmanager
+    def beside(self, *arguments: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """`oarlock …` running beside the test, its stdout in a file; killed at the end if it has not ended."""
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "oarlock", *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def apply(self, *objects: dict[str, Any], file: str = "objects.yaml") -> None:
         """Put these objects, as one file, into the manifest directory by a rename."""

@@ -206,6 +206,7 @@ def test_an_empty_cluster_gets_the_definition_too_and_keeps_it(tmp_path: Path) -
         helm.run("uninstall", "oarlock")
         assert "containerspecs" in fresh.kubectl("get", "crd", "-o", "name")
         kinds = "daemonset,configmap,serviceaccount,clusterrole,clusterrolebinding"
+        kinds += ",validatingadmissionpolicy,validatingadmissionpolicybinding"
         left = fresh.kubectl("get", kinds, "-A", "-l", "app.kubernetes.io/name=oarlock", "-o", "name")
         assert left == ""
 
@@ -426,11 +427,14 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         "cgroupParent": "/machine/oarlock",
         "maxParallelCreates": 1_000_000,
         "createTimeout": "1h30m",
+        "runtimeTimeout": "1m",
         "backoffInitial": "250ms",
         "backoffMax": "45",
         "backoffReset": 0,
         "logMaxSize": 10_485_760,
         "logMaxFiles": 7,
+        "logCompress": True,
+        "journald": True,
         "logLevel": "debug",
         "logFormat": "json",
         "allowPrivileged": True,
@@ -458,11 +462,14 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         cgroup_parent="/machine/oarlock",
         max_parallel_creates=1_000_000,
         create_timeout=5400.0,
+        runtime_timeout=60.0,
         backoff_initial=0.25,
         backoff_max=45.0,
         backoff_reset=0.0,
         log_max_size=10_485_760,
         log_max_files=7,
+        log_compress=True,
+        journald=True,
         log_level=read.log_level.DEBUG,
         log_format=read.log_format.JSON,
         allow_privileged=True,

@@ -25,6 +25,7 @@ NAMED_OTHERWISE = {
     "another API version": 'no matches for kind "ContainerSpec" in version "oarlock.dev/v1"',
     "a namespace with a dot": 'namespaces "a.b" not found',
     "the same variable twice": 'spec.env[2]: Duplicate value: {"name":"A"}',
+    "the same disk twice": 'spec.resources.io.devices[1]: Duplicate value: {"path":"/dev/sda"}',
 }
 """Refused too, but in words of kubectl or of the server that name the field in another way."""
 
@@ -124,7 +125,18 @@ FULL = {
     "args": ["-c", "echo $(A) $$ \n ü"],
     "workingDir": "/srv/data",
     "env": [{"name": "A", "value": "1"}, {"name": "a.b-c d", "value": ""}, {"name": "C"}],
-    "resources": {"limits": {"cpu": 2, "memory": "1.5Gi"}, "requests": {"cpu": "2000m", "memory": 0}},
+    "resources": {
+        "limits": {"cpu": 2, "memory": "1.5Gi", "swap": 0, "hugepages-2Mi": "4Mi", "hugepages-1Gi": 0, "pids": 4194304},
+        "requests": {"cpu": "2000m", "memory": 0},
+        "cpuset": {"cpus": "0-3,5,0007", "mems": "0"},
+        "io": {
+            "weight": 10,
+            "devices": [
+                {"path": "/dev/sda", "readBps": "1Mi", "writeBps": 1, "readIops": 4294967295, "writeIops": 1},
+                {"path": "/dev/sdb", "writeIops": 5},
+            ],
+        },
+    },
     "securityContext": {
         "runAsUser": 4294967294,
         "runAsGroup": 0,
@@ -140,9 +152,11 @@ FULL = {
     "terminationGracePeriodSeconds": 0,
     "hostNetwork": True,
     "network": {"mode": "Host"},
+    "hostPID": True,
     "hostname": "a",
     "trusted": False,
-    "logRotation": {"maxSize": "4Ki", "maxFiles": 2},
+    "runtimeHandler": "kata-fc",
+    "logRotation": {"maxSize": "4Ki", "maxFiles": 2, "compress": True},
 }
 
 
@@ -167,6 +181,7 @@ def test_defaults_are_filled_in_and_null_is_absent(cluster: ControlPlane) -> Non
     assert stored == VALID["spec"] | {
         "env": [{"name": "A", "value": ""}],
         "hostNetwork": False,
+        "hostPID": False,
         "restartPolicy": "Always",
         "rootfs": {"path": "/srv/rootfs", "readOnly": False},
         "state": "Running",
@@ -245,7 +260,7 @@ def test_columns_show_the_life_at_a_glance(served: ControlPlane) -> None:
 @pytest.mark.parametrize("part", ["spec", "status"])
 def test_every_field_is_explained(cluster: ControlPlane, part: str) -> None:
     text = cluster.kubectl("explain", f"cspec.{part}", "--recursive").partition("FIELDS:\n")[2]
-    found = re.findall(r"^( *)(\w+)\t<", text, re.MULTILINE)
+    found = re.findall(r"^( *)([\w-]+)\t<", text, re.MULTILINE)
     told = sorted((len(indent) // 2 - 1, name) for indent, name in found)
     assert told == sorted(leaves(schema(cluster)["properties"][part]))
 

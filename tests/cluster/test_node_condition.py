@@ -17,8 +17,10 @@ import yaml
 import oarlock
 from tests.cluster import kubeconfig
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.faulty_proxy import FaultyProxy
 from tests.cluster.serving import RBAC, operator_of
 from tests.cluster.test_chart import CHART, NAMESPACE, Helm
+from tests.node.test_health import ready
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, eventually
 
@@ -58,8 +60,18 @@ class Nodes:
 
     def wait(self, status: str, kind: str = "OarlockRuntimeReady", deadline: float = 30) -> dict[str, str]:
         """The condition of node-a once it has this status."""
-        eventually(lambda: self.conditions().get(kind, {}).get("status") == status, f"{kind} is {status}", deadline)
-        return self.conditions()[kind]
+        found: dict[str, dict[str, str]] = {}
+
+        def reached() -> bool:
+            found.clear()
+            found.update(self.conditions())
+            return found.get(kind, {}).get("status") == status
+
+        try:
+            eventually(reached, f"{kind} is {status}", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last: {found}") from None
+        return found[kind]
 
 
 @pytest.fixture
@@ -179,6 +191,29 @@ def test_turned_off_nothing_is_asked(nodes: Nodes, cluster: ControlPlane, node_d
         operator.kill()
     assert writes(cluster) == before
     assert "OarlockRuntimeReady" not in nodes.conditions()
+
+
+def test_the_health_page_says_that_an_idle_operators_api_is_away(
+    cluster: ControlPlane, node_dirs: NodeDirs, tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path}/health"
+    with FaultyProxy(cluster) as proxy:
+        operator = operator_of(cluster, node_dirs, "--health-address", address, url=proxy.url)
+        operator.start()
+
+        def state() -> dict[str, Any]:
+            told: dict[str, Any] = ready(address)[1].get("sources", {}).get("kubernetes", {})
+            return told
+
+        try:
+            eventually(lambda: state() == {"reachable": True, "synced": True, "unsentStatuses": 0}, "all is well")
+            proxy.close_port()
+            eventually(lambda: state()["reachable"] is False, "nothing but the watch could tell it")
+            assert ready(address)[0] == 200, "containers go on"
+            proxy.open_port()
+            eventually(lambda: state()["reachable"] is True, "reachable again")
+        finally:
+            operator.kill()
 
 
 # ------------------------------------------------------------ the chart's rights

@@ -1,7 +1,4 @@
-"""In the guest: what becomes of containers when the node loses its power. One run before it, one after it.
-
-Run by `test_guest.py` at each boot of one guest: `python -m tests.guest.reboot`.
-"""
+"""In the guest: what becomes of containers when the node loses its power. `test_guest.py` has it run at each boot."""
 
 from __future__ import annotations
 
@@ -27,6 +24,13 @@ clusters: [{name: dead, cluster: {server: "https://127.0.0.1:9"}}]
 users: [{name: dead, user: {token: none}}]
 contexts: [{name: dead, context: {cluster: dead, user: dead}}]
 """
+
+
+def test_a_loss_of_power() -> None:
+    if BEFORE.exists():
+        after()
+    else:
+        before()
 
 
 def objects() -> list[dict[str, Any]]:
@@ -66,6 +70,7 @@ def before() -> None:
     print("reboot: power off")
     Path("/proc/sysrq-trigger").write_text("b")
     time.sleep(60)
+    raise AssertionError("the node goes on")
 
 
 def after() -> None:
@@ -130,7 +135,3 @@ def _give_to_the_api(node: Operator) -> None:
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-if __name__ == "__main__":
-    after() if BEFORE.exists() else before()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from oarlock.cli import main
+from oarlock.node import reopening, rotation
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.keeper import Keeper
 from oarlock.records.store import Store
@@ -33,6 +34,8 @@ POINTS: dict[str, tuple[Any, str]] = {
     "signal sent": (Attempt, "signal"),
     "frozen": (Attempt, "freeze"),
     "thawed": (Attempt, "thaw"),
+    "log renamed": (reopening, "put_aside"),
+    "conmon told to reopen": (rotation, "rotate"),
     "exit seen": (Keeper, "_record_exit"),
     "exit recorded": (Keeper, "_record_exit"),
     "before the patch": (Statuses, "_send"),

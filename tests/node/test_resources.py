@@ -11,7 +11,7 @@ import pytest
 
 from tests.node_cgroups import UNIFIED, folder_of
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, operating
+from tests.operating import DEADLINE, Operator, container, operating
 
 SLEEPER = ("sh", "-c", "exec sleep 1000")
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
@@ -118,7 +118,7 @@ def test_a_throttled_container_writes_slower(node_dirs: NodeDirs, busybox_rootfs
     resources = {"io": {"devices": [{"path": path, "writeBps": "256Ki"}]}}
     with operating(node_dirs) as node:
         node.apply(container("slow", busybox_rootfs, *write, resources=resources, restartPolicy="Never"))
-        ended = node.wait("slow", lambda s: s["phase"] == "Succeeded", deadline=60)["state"]["terminated"]
+        ended = node.wait("slow", lambda s: s["phase"] == "Succeeded", deadline=2 * DEADLINE)["state"]["terminated"]
     began, finished = (datetime.fromisoformat(ended[name]) for name in ("startedAt", "finishedAt"))
     assert (finished - began).total_seconds() > 2
 

@@ -168,6 +168,26 @@ def state(pid: int) -> str:
         return ""
 
 
+def test_an_untrusted_privileged_container_is_refused_or_warned_of(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    fields = {"trusted": False, "securityContext": {"privileged": True}, "terminationGracePeriodSeconds": 0}
+    node = Operator(node_dirs)
+    node.start(OARLOCK_ALLOW_PRIVILEGED="true")
+    try:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", **fields))
+        status = node.wait("web", lambda s: s.get("reason") == "Refused")
+        assert "--allow-untrusted-privileged" in status["message"]
+        node.stop()
+        node.start(OARLOCK_ALLOW_PRIVILEGED="true", OARLOCK_ALLOW_UNTRUSTED_PRIVILEGED="true")
+        status = node.wait("web", lambda s: s["phase"] == "Running" and degraded(s))
+        assert degraded(status) == (
+            "UntrustedPrivileged",
+            "it is untrusted and privileged: it runs under the trusted runtime with all rights on the node",
+        )
+        assert node.log().count("UntrustedPrivileged") == 1
+    finally:
+        node.kill()
+
+
 def test_inspect_shows_what_a_container_uses(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     busy = ("sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exec sleep 1000")
     with operating(node_dirs) as node:

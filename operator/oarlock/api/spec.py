@@ -91,6 +91,11 @@ class LogRotation(Part):
         None,
         description="How many files are kept, the current one included. The operator's own setting (5) when absent.",
     )
+    compress: StrictBool | None = Field(
+        None,
+        description="Whether rotated files are compressed (gzip), but for the newest of them. "
+        "The operator's own setting (false) when absent.",
+    )
 
 
 _NO_COMMAND = "command and args are both empty; give the program to run in command"
@@ -165,8 +170,8 @@ class Spec(Part):
     )
     stdin: StrictBool = Field(
         False,
-        description="Keep the process's standard input open for clients that attach; without it a read is at the end at "
-        "once. A change replaces the container.",
+        description="Keep the process's standard input open for clients that attach; without it a read is at the end "
+        "at once. A change replaces the container.",
     )
     stdinOnce: StrictBool = Field(
         False,

@@ -60,6 +60,9 @@ class Hierarchy(Protocol):
     def frozen(self, cgroup: str) -> bool:
         """Whether the processes of a cgroup are frozen, or on their way to it."""
 
+    def thaw(self, cgroup: str) -> None:
+        """Thaw the processes of a cgroup and below it."""
+
     def oom_kills(self, cgroup: str) -> int:
         """How many processes of a cgroup the kernel's OOM killer has taken."""
 

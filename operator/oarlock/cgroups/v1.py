@@ -94,6 +94,12 @@ def frozen(cgroup: str) -> bool:
         return False
 
 
+def thaw(cgroup: str) -> None:
+    """See `Hierarchy`."""
+    with contextlib.suppress(FileNotFoundError):
+        _freezer(cgroup).write_text("THAWED")
+
+
 def oom_kills(cgroup: str) -> int:
     """See `Hierarchy`."""
     node = _below("memory", cgroup)

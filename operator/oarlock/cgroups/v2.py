@@ -61,6 +61,13 @@ def frozen(cgroup: str) -> bool:
     return False
 
 
+def thaw(cgroup: str) -> None:
+    """See `Hierarchy`."""
+    for folder in _folders(cgroup):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "cgroup.freeze").write_text("0")
+
+
 def oom_kills(cgroup: str) -> int:
     """See `Hierarchy`. The count includes the cgroups below."""
     return _keyed(_folder(cgroup) / "memory.events").get("oom_kill", 0)

@@ -174,6 +174,73 @@ def logs(
     return logs(configuration, _namespace(context, namespace), name, choice)
 
 
+@app.command("exec")
+@configured(*NODE, "conmon")
+def execute(
+    context: typer.Context,
+    name: Name,
+    configuration: Configuration,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARG]...", help="What to run, after two dashes.")],
+    namespace: Namespace = None,
+    interactive: Annotated[bool, typer.Option("--stdin", "-i", help="Pass the standard input on.")] = False,
+    tty: Annotated[bool, typer.Option("--tty", "-t", help="Give the command a terminal.")] = False,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", metavar="USER[:GROUP]", help="Run as another user: names or numbers."),
+    ] = None,
+    workdir: Annotated[
+        str | None, typer.Option("--workdir", "-w", metavar="DIR", help="Begin in this directory of the container.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; without a value, the caller's own."),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="DURATION", help="End the command after so long; print its output then."),
+    ] = None,
+) -> int:
+    """Run a command in a running container, and end as it ends. Works with the operator down.
+
+    \b
+    Examples:
+      oarlock exec web -- ls /tmp
+      oarlock exec -it web -- sh
+      oarlock exec --timeout 5s -u app web -- /bin/check
+    """
+    from oarlock.cli.execution import Call, execute
+
+    seconds = _seconds(timeout)
+    call = Call(tuple(command), interactive, tty, user, workdir, tuple(env or ()), seconds)
+    return execute(configuration, _namespace(context, namespace), name, call)
+
+
+@app.command()
+@configured(*NODE)
+def attach(
+    context: typer.Context,
+    name: Name,
+    configuration: Configuration,
+    namespace: Namespace = None,
+    no_stdin: Annotated[
+        bool, typer.Option("--no-stdin", help="Only show the output, also where the container takes an input.")
+    ] = False,
+    detach_keys: Annotated[
+        str, typer.Option("--detach-keys", metavar="KEYS", help="Keys that end this and leave the container; '': none.")
+    ] = "ctrl-p,ctrl-q",
+) -> int:
+    """Be at the input and output of a running container, until it ends. Works with the operator down.
+
+    \b
+    Examples:
+      oarlock attach shell
+      oarlock attach --no-stdin web
+    """
+    from oarlock.cli.attachment import attach
+
+    return attach(configuration, _namespace(context, namespace), name, not no_stdin, detach_keys)
+
+
 @app.command()
 @configured(*NODE, *API)
 def stop(
@@ -380,10 +447,15 @@ def _act(
     timeout: str | None,
 ) -> int:
     from oarlock.cli.verbs import Waiting, act
+
+    seconds = _seconds(timeout)
+    return act(configuration, _namespace(context, namespace), names, verb, Waiting(wait, seconds))
+
+
+def _seconds(timeout: str | None) -> float | None:
     from oarlock.node.values import duration
 
     try:
-        seconds = None if timeout is None else duration(timeout)
+        return None if timeout is None else duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(f"--timeout: {error}") from None
-    return act(configuration, _namespace(context, namespace), names, verb, Waiting(wait, seconds))

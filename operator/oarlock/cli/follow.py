@@ -1,82 +1,82 @@
 """`oarlock logs -f`: goes on with a log across rotation and later attempts, losing and doubling nothing.
 
-The open file is the truth: it is read to its end before the next one is begun, whatever its name
-is by then. Which one is next is found by identity (device and inode), not by name.
+The open file is the truth: it is read to its end before the next one is begun, whatever its name is by then.
+Newer files are opened as soon as there are any, so that a slow reader still has what rotation removes meanwhile.
 """
 
 from __future__ import annotations
 
-import os
 import time
+from collections import deque
 from pathlib import Path
-from typing import BinaryIO
 
-from oarlock.cli import crilog, exitcodes, output
-from oarlock.cli.crilog import Splitter
+from oarlock.cli import exitcodes, output
 from oarlock.cli.folders import Folders
+from oarlock.cli.keptlogs import is_at, open_kept
 from oarlock.cli.liveness import boot_id, ended_unseen
-from oarlock.cli.logs import Printer, attempts, chosen, identity, open_kept
+from oarlock.cli.logs import Printer, show
 from oarlock.cli.records import Record, read_record
 from oarlock.cli.verbs import SETTLED
 from oarlock.node.configuration import Configuration
+from oarlock.node.logfiles import attempts
 from oarlock.node.presence import find_operator
 
 QUIET = 0.25
 """Seconds without a change after a container's end, in which conmon may still write what it had read."""
 
 
-class Log:
-    """The log of one attempt, followed: an open file, and what was read of its last line."""
+MOST_AHEAD = 256
+"""Files that are held open until they are read."""
 
-    def __init__(self, folder: Path, attempt: int, tail: int | None, printer: Printer) -> None:
+
+class Log:
+    """The log of one attempt, followed: an open file, those after it, and what was read of its last line."""
+
+    def __init__(self, path: Path, attempt: int, tail: int | None, printer: Printer) -> None:
         self.attempt = attempt
-        self._folder = folder
-        self._path = folder / f"{attempt}.log"
-        self._splitter = Splitter()
-        self._file: BinaryIO | None = None
-        files = open_kept(folder, attempt)
-        printer.print(chosen(files, tail, self._splitter))
-        if files:
-            self._file = files.pop()
-        _close(files)
+        self._path = path
+        files = open_kept(path)
+        self._splitter = show(files, tail, printer)
+        self._files = deque(files[-1:])
+        for each in files[:-1]:
+            each.close()
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        for each in self._files:
+            each.close()
 
     def drain(self, printer: Printer) -> None:
         """Print all that has been written until now, in the open file and in those that came after it."""
         self._read(printer)
-        while newer := self._newer(printer):
+        while len(self._files) > 1:
             self._read(printer)  # what was written before the newer file began
             printer.print(self._splitter.finish())
-            self.close()
-            self._file, *rest = newer
-            _close(rest)
+            self._files.popleft().close()
             self._read(printer)
 
-    def _read(self, printer: Printer) -> None:
-        if self._file is not None:
-            printer.print(crilog.read(self._file, self._splitter))
+    def finish(self, printer: Printer) -> None:
+        """Print what a writer that was cut off left of a line."""
+        printer.print(self._splitter.finish())
 
-    def _newer(self, printer: Printer) -> list[BinaryIO]:
-        """The files that were begun after the open one, opened, the oldest first."""
-        own = None if self._file is None else identity(self._file)
-        try:
-            facts = os.stat(self._path)
-        except FileNotFoundError:
-            return []
-        if own == (facts.st_dev, facts.st_ino):
-            return []
-        files = open_kept(self._folder, self.attempt)
-        known = [identity(each) for each in files]
-        if own not in known:
-            if own is not None and files:
-                output.note(f"{self._path.name}: lines were rotated away before they could be read")
-            return files
-        later = known.index(own) + 1
-        _close(files[:later])
-        return files[later:]
+    def _read(self, printer: Printer) -> None:
+        self._look_ahead()
+        if self._files:
+            for block in self._files[0].blocks():
+                printer.print_block(block, self._splitter)
+                self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Open the files that were begun after the newest open one."""
+        if not self._files:
+            self._files.extend(open_kept(self._path))
+            return
+        newest = self._files[-1]
+        if len(self._files) > MOST_AHEAD or is_at(newest, self._path):
+            return
+        found = open_kept(self._path, after=newest.number)
+        if found and found[0].number > newest.number + 1:
+            output.note(f"{self._path.name}: lines were rotated away before they could be read")
+        self._files.extend(found)
 
 
 def follow(
@@ -100,12 +100,15 @@ def follow(
                 now = _read(path)
                 known = attempts(folder)
                 if not followed and known:
-                    followed.append(Log(folder, known[-1] if attempt is None else attempt, tail, printer))
+                    first = known[-1] if attempt is None else attempt
+                    followed.append(Log(folder / f"{first}.log", first, tail, printer))
                 for log in followed:
                     log.drain(printer)
                 later = [each for each in known if followed and each > followed[-1].attempt]
                 if later:
-                    followed.append(Log(folder, later[0], None, printer))
+                    followed[-1].finish(printer)
+                    printer.end_lines()
+                    followed.append(Log(folder / f"{later[0]}.log", later[0], None, printer))
                     if len(followed) > 2:
                         followed.pop(0).close()
                     continue
@@ -127,6 +130,8 @@ def _rest(folders: Folders, followed: list[Log], printer: Printer) -> None:
     while folders.wait(min(limit, time.monotonic() + QUIET)):
         for log in followed:
             log.drain(printer)
+    for log in followed:
+        log.finish(printer)
     printer.flush()
 
 
@@ -146,8 +151,3 @@ def _read(path: Path) -> Record | None:
         return read_record(path)
     except ValueError as error:
         raise exitcodes.Failure(f"{path}: {error}") from None
-
-
-def _close(files: list[BinaryIO]) -> None:
-    for file in files:
-        file.close()

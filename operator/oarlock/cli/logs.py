@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
 
 from oarlock.cli import crilog, exitcodes, output
 from oarlock.cli.crilog import Entry, Splitter
+from oarlock.cli.keptlogs import LogFile, open_kept
 from oarlock.cli.ps import operator_note
 from oarlock.cli.records import Record, read_shelf
 from oarlock.node import values
 from oarlock.node.configuration import Configuration
+from oarlock.node.logfiles import attempts
 from oarlock.node.presence import find_operator
 
 TAIL_GUESS = 1 << 18
 """Bytes from the end of the newest file in which `--tail` looks first."""
-
-_ATTEMPT = re.compile(r"(\d+)\.log(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +51,10 @@ def logs(configuration: Configuration, namespace: str | None, name: str, choice:
             operator_note(operator, configuration)
         raise exitcodes.Failure(f"{record} has not written a log yet (it is {record.phase})", exitcodes.FAILED)
     with ExitStack() as stack:
-        files = [stack.enter_context(file) for file in open_kept(folder, attempt)]
-        splitter = Splitter()
-        printer.print(chosen(files, choice.tail, splitter))
-        printer.print(splitter.finish())
+        files = open_kept(folder / f"{attempt}.log")
+        for each in files:
+            stack.callback(each.close)
+        printer.print(show(files, choice.tail, printer).finish())
     printer.flush()
     operator_note(operator, configuration)
     return exitcodes.OK
@@ -69,57 +66,38 @@ def logs_folder(configuration: Configuration, record: Record) -> Path:
     return Path(path).parent if path else configuration.containers_dir / record.uid / "logs"
 
 
-def attempts(folder: Path) -> list[int]:
-    """The attempts that have a log, the oldest first."""
-    try:
-        matches = [_ATTEMPT.fullmatch(each.name) for each in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    return sorted({int(match[1]) for match in matches if match})
+def show(files: list[LogFile], tail: int | None, printer: Printer) -> Splitter:
+    """Print what the files hold, or the last `tail` lines of it.
 
-
-def open_kept(folder: Path, attempt: int) -> list[BinaryIO]:
-    """The files of one attempt's log, opened, the oldest first.
-
-    Looked for from the newest on: rotation only moves files to higher numbers, so whatever it
-    does meanwhile, none is missed; one that is met twice is kept once.
+    Returns:
+        What the newest file has of a line that is being written.
     """
-    found: list[BinaryIO] = []
-    seen: set[tuple[int, int]] = set()
-    newest = folder / f"{attempt}.log"
-    for path in (newest, *_rotated(folder, newest.name)):
-        try:
-            file = path.open("rb", buffering=0)
-        except FileNotFoundError:
-            continue
-        known = identity(file)
-        if known in seen:
-            file.close()
-        else:
-            seen.add(known)
-            found.append(file)
-    return found[::-1]
-
-
-def identity(file: BinaryIO) -> tuple[int, int]:
-    """Which file this is, whatever its name is now."""
-    facts = os.fstat(file.fileno())
-    return facts.st_dev, facts.st_ino
-
-
-def chosen(files: list[BinaryIO], tail: int | None, splitter: Splitter) -> Iterable[Entry]:
-    """The entries of all files, or those of the last `tail` lines; the newest file is then read to its end.
-
-    `splitter` keeps what the newest file has of a line that is being written.
-    """
+    splitter = Splitter()
     if tail is None or tail < 0:
-        return _from(files, 0, splitter)
+        for each in files if printer.since is None else begun_by(files, printer.since):
+            printer.print(splitter.finish())
+            for block in each.blocks():
+                printer.print_block(block, splitter)
+        return splitter
     for begin, offset in _guesses(files):
         splitter.rest = b""
         entries = crilog.last(_from(files[begin:], offset, splitter), tail + 1)
         if (begin, offset) == (0, 0) or crilog.count_lines(entries) > tail:
-            return crilog.last(entries, tail)
-    return ()
+            printer.print(crilog.last(entries, tail))
+            break
+    return splitter
+
+
+def begun_by(files: list[LogFile], since: datetime) -> list[LogFile]:
+    """The files without those that are followed by one which begins before `since`."""
+    for index in range(len(files) - 1, 0, -1):
+        file = files[index].file
+        block = next(files[index].blocks(), b"")
+        file.seek(0)
+        moment = next((each.moment for each in Splitter().feed(block)), None)
+        if moment is not None and moment < since:
+            return files[index:]
+    return files
 
 
 def since_when(text: str | None, now: datetime) -> datetime | None:
@@ -150,20 +128,40 @@ class Printer:
 
     def __init__(self, timestamps: bool, since: datetime | None) -> None:
         self._timestamps = timestamps
-        self._since = since
+        self.since = since
         self._streams = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
         self._within: set[bytes] = set()
 
+    def print_block(self, block: bytes, splitter: Splitter) -> None:
+        """Print the lines that are complete with this block of the file."""
+        if self._timestamps or self.since is not None:
+            self.print(splitter.feed(block))
+            return
+        lines, splitter.rest = crilog.whole_lines(splitter.rest, block)
+        if (plain := crilog.plain(lines)) is None:
+            self.print(crilog.entries(lines))
+            return
+        stream, text, partial = plain
+        (self._within.add if partial else self._within.discard)(stream)
+        self._streams[stream].write(text)
+
     def print(self, entries: Iterable[Entry]) -> None:
+        """Print these entries, from the first on that is not too old."""
         for entry in entries:
-            if self._since is not None:
+            if self.since is not None:
                 moment = entry.moment
-                if moment is not None and moment < self._since:
+                if moment is not None and moment < self.since:
                     continue
-                self._since = None if moment is not None else self._since
+                self.since = None if moment is not None else self.since
             prefix = b"" if entry.stream in self._within or not self._timestamps else entry.time + b" "
             (self._within.add if entry.partial else self._within.discard)(entry.stream)
             self._streams[entry.stream].write(prefix + entry.text + (b"" if entry.partial else b"\n"))
+
+    def end_lines(self) -> None:
+        """End what was left within a line: another attempt begins."""
+        for stream in self._within:
+            self._streams[stream].write(b"\n")
+        self._within.clear()
 
     def flush(self) -> None:
         for stream in self._streams.values():
@@ -179,35 +177,22 @@ def _attempt(folder: Path, record: Record, previous: bool) -> int | None:
     return known[-1] if known else None
 
 
-def _rotated(folder: Path, name: str) -> Iterator[Path]:
-    """`1.log.1`, `1.log.2`, … as far as there are any, and some more: a rotation may be adding one."""
-    try:
-        numbers = [
-            int(match[2])
-            for match in (_ATTEMPT.fullmatch(each.name) for each in folder.iterdir())
-            if match and match[2] and f"{match[1]}.log" == name
-        ]
-    except FileNotFoundError:
-        return
-    yield from (folder / f"{name}.{number}" for number in range(1, max(numbers, default=0) + 4))
-
-
-def _guesses(files: list[BinaryIO]) -> Iterator[tuple[int, int]]:
+def _guesses(files: list[LogFile]) -> Iterator[tuple[int, int]]:
     """How far back to look for the last lines: the end of the newest file, the whole of it, one more, …"""
     if not files:
         return
-    end = files[-1].seek(0, 2)
+    end = 0 if files[-1].packed else files[-1].file.seek(0, 2)
     if end > TAIL_GUESS:
         yield len(files) - 1, end - TAIL_GUESS
     yield from ((begin, 0) for begin in range(len(files) - 1, -1, -1))
 
 
-def _from(files: list[BinaryIO], offset: int, newest: Splitter) -> Iterator[Entry]:
-    for file in files:
-        file.seek(offset if file is files[0] else 0)
-        splitter = newest if file is files[-1] else Splitter()
-        entries = crilog.read(file, splitter)
-        if offset and file is files[0]:
+def _from(files: list[LogFile], offset: int, newest: Splitter) -> Iterator[Entry]:
+    for each in files:
+        each.file.seek(offset if each is files[0] else 0)
+        splitter = newest if each is files[-1] else Splitter()
+        entries = crilog.read(each.blocks(), splitter)
+        if offset and each is files[0]:
             next(entries, None)  # the rest of a line whose beginning was not read
         yield from entries
         if splitter is not newest:

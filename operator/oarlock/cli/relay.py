@@ -6,10 +6,12 @@ left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Callable
 
+_GONE = frozenset({errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.EBADF})
 _BLOCK = 1 << 16
 _PIECE = 4096
 """What a descriptor that is ready to be written to takes without blocking (PIPE_BUF)."""
@@ -45,10 +47,12 @@ class Sink:
             del self.pending[: self._write(self.fd, bytes(self.pending[: self._piece]))]
         except BlockingIOError:
             return
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             self.broken = True
             self.pending.clear()
-            raise
+            raise BrokenPipeError(error.errno, "nobody reads any more") from None
         finally:
             self._settle()
 
@@ -87,10 +91,25 @@ class Source:
             block = self._read(self.fd, _BLOCK)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             block = b""
         self.ended = not block
         self._take(block)
+
+    def drain(self, limit: int) -> None:
+        """Read what is there now, `limit` bytes at most, whether there is room or not."""
+        for _ in range(limit // _BLOCK):
+            if self.ended or not _readable(self.fd):
+                return
+            self.ready()
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def relay(sources: list[Source], sinks: list[Sink], end: int | None, on_broken: Callable[[Sink], object]) -> None:

@@ -34,7 +34,7 @@ def raw(fd: int) -> Iterator[None]:
     """A terminal that hands on every key as it is, Ctrl-C too; afterwards as it was before, whatever happened."""
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSADRAIN)  # what was typed already is not thrown away
         yield
     finally:
         with contextlib.suppress(termios.error):  # it was closed meanwhile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from typing import Any
 
@@ -22,7 +21,7 @@ def version(configuration: Configuration, form: str | None) -> int:
     known = {
         "version": __version__,
         "api": "oarlock.dev/v1alpha1",
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "conmon": _facts(conmon),
         "runtimes": [{"name": each.name} | _facts(each) for each in runtimes],
     }

@@ -26,6 +26,14 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def parent(pid: int) -> int | None:
+    """The pid of the process's parent; None when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks since boot (field 22 of /proc/pid/stat); None when it is gone."""
     try:
@@ -81,6 +89,12 @@ class Process:
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
+
+    def is_fork(self) -> bool:
+        """Whether it was forked and has executed no program since (PF_FORKNOEXEC of linux/sched.h)."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return bool(int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[6]) & 0x40)
+        return False
 
     async def end(self) -> None:
         """Wait until it is dead, reaped or not."""

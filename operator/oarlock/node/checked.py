@@ -15,12 +15,16 @@ from oarlock.node.values import Switch
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Searched after PATH: a login shell of Debian has no sbin, where runc is."""
 
+JOURNAL = Path("/run/systemd/journal/socket")
+"""Where programs that log to systemd's journal send it (sd_journal_send(3))."""
+
 
 def checked(configuration: Configuration) -> Configuration:
     """See `Configuration.checked`."""
     _node_name(configuration)
     _directories(configuration)
     _times(configuration)
+    _journal(configuration)
     _kubernetes(configuration)
     _runtimes(configuration)
     _cgroups(configuration)
@@ -111,8 +115,21 @@ def _times(configuration: Configuration) -> None:
         )
     if configuration.create_timeout <= 0:
         raise ConfigurationError("--create-timeout: must be longer than nothing, as 60s")
+    if configuration.runtime_timeout <= 0:
+        raise ConfigurationError("--runtime-timeout: must be longer than nothing, as 30s")
     if configuration.log_max_size < 4096:
         raise ConfigurationError("--log-max-size: must be at least 4Ki")
+    if configuration.log_max_files < 2:
+        raise ConfigurationError("--log-max-files: must be at least 2, the file being written and one that was")
+
+
+def _journal(configuration: Configuration) -> None:
+    """conmon drops what it writes to a journal that is not there, and says nothing."""
+    if configuration.journald and not JOURNAL.is_socket():
+        raise ConfigurationError(
+            f"--journald: no journal listens at {JOURNAL}; start systemd-journald (in a pod: mount "
+            f"{JOURNAL.parent} from the host), or leave the option out"
+        )
 
 
 def _kubernetes(configuration: Configuration) -> None:

@@ -196,6 +196,13 @@ class Configuration:
     create_timeout: float = _option(
         240.0, "How long conmon and the runtime may take to create.", values.duration, "Runtime", "DURATION"
     )
+    runtime_timeout: float = _option(
+        30.0,
+        "How long the runtime may take for anything else (start, state, pause, resume, delete).",
+        values.duration,
+        "Runtime",
+        "DURATION",
+    )
     backoff_initial: float = _option(
         10.0, "Delay before the second restart; doubles with each.", values.duration, "Restarts", "DURATION"
     )
@@ -212,6 +219,20 @@ class Configuration:
     )
     log_max_files: int = _option(
         5, "Files of a log that are kept, unless it says otherwise.", values.positive, "Logs", "COUNT"
+    )
+    log_compress: bool = _option(
+        False,
+        "Compress rotated files of a log but the newest of them, unless it says otherwise.",
+        values.boolean,
+        "Logs",
+        "",
+    )
+    journald: bool = _option(
+        False,
+        "Have conmon write to systemd's journal too; `oarlock logs` reads the files all the same.",
+        values.boolean,
+        "Logs",
+        "",
     )
     log_level: LogLevel = _option(
         LogLevel.INFO,

@@ -117,7 +117,7 @@ async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: c
     inotify = held.enter_context(Inotify())
     inotify.add(configuration.overrides_dir, Mask.MOVED_TO | Mask.DELETE)
     inotify.attach(asyncio.get_running_loop(), lambda events: _overridden(engine, events))
-    logs = held.enter_context(LogKeeper(node, engine))
+    logs = held.enter_context(LogKeeper(engine))
     logs.attach(asyncio.get_running_loop())
     node.log_watchers.append(logs.watch)
     logs.watch_all()
@@ -179,6 +179,8 @@ def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, report
         exits=configuration.exits_dir,
         sockets=configuration.sockets_dir,
         no_pivot=configuration.no_pivot,
+        journald=configuration.journald,
+        runtime_timeout=configuration.runtime_timeout,
     )
     policy = Policy(
         runtime_trusted=configuration.runtime_trusted,
@@ -194,6 +196,7 @@ def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, report
         backoff=BackOff(configuration.backoff_initial, configuration.backoff_max, configuration.backoff_reset),
         log_max_size=configuration.log_max_size,
         log_max_files=configuration.log_max_files,
+        log_compress=configuration.log_compress,
     )
     cgroups = manager(configuration.manager, configuration.parent)
     return Node(

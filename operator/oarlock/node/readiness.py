@@ -1,7 +1,7 @@
 """Whether the node is ready for containers: doctor's checks, done while the operator runs.
 
 They are done at the start, when somebody asks, when a step failed for the node's reasons, and, while something is wrong
-and shown on the Node, each minute; never while all is well and nobody asks. They block for seconds, in a thread.
+and shown on the Node, again and again; never while all is well and nobody asks. They block for seconds, in a thread.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 Conditions = list[dict[str, str]]
 
-FRESH, FRESH_IN_DOUBT = 60.0, 5.0
-"""Seconds for which a look answers whoever asks; and that while it found, or there is, something wrong."""
+FRESH, FRESH_IN_DOUBT, UNASKED = 60.0, 5.0, 30.0
+"""Seconds for which a look answers whoever asks; the same while something is wrong; until another look then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Readiness:
     def _look(self) -> asyncio.Future[Look]:
         """Begin a look, unless one is under way; its outcome."""
         if self._looking is None:
-            self._looking = self._loop.create_future()
             threading.Thread(target=self._thread, name="readiness", daemon=True).start()
+            self._looking = self._loop.create_future()
         return self._looking
 
     def _thread(self) -> None:
@@ -104,7 +104,7 @@ class Readiness:
             tell(look.conditions)
         if self._again is not None:
             self._again.cancel()
-        self._again = self._loop.call_later(FRESH, self._look) if self.listeners and not look.ready else None
+        self._again = self._loop.call_later(UNASKED, self._look) if self.listeners and not look.ready else None
 
 
 def examined(configuration: Configuration) -> Look:

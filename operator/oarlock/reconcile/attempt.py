@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -14,7 +15,9 @@ from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
 from oarlock.cgroups.place import place
+from oarlock.errors import RuntimeFailure
 from oarlock.linux import clock
+from oarlock.linux.process import Process
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
 from oarlock.reconcile.node import Node
@@ -31,12 +34,13 @@ _OOM_SETTLES = 0.2
 class Attempt:
     """What a keeper can do with one attempt. `wake` is called when its process ends."""
 
-    def __init__(self, node: Node, current: Current, wake: Callable[[], None]) -> None:
+    def __init__(self, node: Node, current: Current, wake: Callable[[], None], title: str = "") -> None:
         self._node, self.current, self._wake = node, current, wake
         self._live: Live | None = None
         self.ended = False
         self.monitor_lost = False
         self.child_killed = False
+        self.left = False
         cid = current.containerID
         self._container = Container(
             id=cid,
@@ -47,6 +51,7 @@ class Attempt:
             terminal=bool(current.spec.get("tty", False)),
             stdin=bool(current.spec.get("stdin", False)),
             stdin_once=bool(current.spec.get("stdinOnce", False)),
+            title=title,
         )
         self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
 
@@ -80,8 +85,9 @@ class Attempt:
         remove_tree(node.containers / uid)
 
     async def create(self, spec: Spec, hostname: str) -> None:
-        """Bundle, container and network; its init waits. On failure nothing is left."""
+        """Bundle, container and network; its init waits. On failure nothing is left, or `left` says that it is."""
         container, policy = self._container, self._node.policy
+        self.left = True
         try:
             container.log.parent.mkdir(parents=True, exist_ok=True)
             self._drop_old_logs()
@@ -105,8 +111,13 @@ class Attempt:
         self.current.stage = "created"
 
     async def start(self) -> None:
-        """Run the command."""
-        await self._node.runtime.start(self._container)
+        """Run the command. When that fails although it ran, and is over, it has `ended`."""
+        assert self._live is not None
+        try:
+            await self._node.runtime.start(self._container, self._live.init)
+        except RuntimeFailure:
+            self.ended = self._live.init.has_ended()
+            raise
 
     async def adopt(self) -> bool:
         """Take up a container that runs since before; False when there is none to take up."""
@@ -114,17 +125,23 @@ class Attempt:
         init = adopt(current.pid, current.pidStart)
         if init is None:
             return False
-        if current.stage != "started" and await self._node.runtime.state(self._container) not in (
-            "running",
-            "paused",
-        ):
-            init.close()
-            return False
+        if current.stage != "started":
+            with contextlib.ExitStack() as undo:
+                undo.callback(init.close)
+                if not await self._was_started(init):
+                    return False
+                undo.pop_all()
         current.stage, current.paused = "started", self._node.runtime.frozen(self._container)
         if current.startedAt is None:  # started, and the operator killed before it could say so
             current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._hold(Live(init, adopt(current.monitorPID, current.monitorStart)))
         return True
+
+    async def _was_started(self, init: Process) -> bool:
+        """Whether a container that is recorded as created runs its command: the kernel's word and the runtime's."""
+        if init.is_fork():
+            return False
+        return await self._node.runtime.state(self._container) in ("running", "paused")
 
     async def has_ended(self) -> bool:
         """Whether a container that never got to be recorded as started did run and end."""
@@ -165,12 +182,13 @@ class Attempt:
     async def remove(self) -> None:
         """Remove an ended attempt: what is recorded of it stays, and its log."""
         live = self._live
-        if live is not None and live.monitor is not None:
-            await self._monitor_end(live)
+        ended = live is not None and live.monitor is not None and await self._monitor_end(live.monitor)
         if self._shares_pids:
             await self._node.runtime.end_all(self._container)
-        await self._node.runtime.delete(self._container)
-        if live is None or live.monitor is None:
+        if ended:
+            await self._forget()
+        else:
+            await self._node.runtime.delete(self._container)
             await self._node.runtime.destroy(self._container)
         await self._clear()
 
@@ -178,6 +196,7 @@ class Attempt:
         """End and remove whatever there is of it."""
         await self._node.runtime.destroy(self._container)
         await self._clear()
+        self.left = False
 
     def _hold(self, live: Live) -> None:
         self._live = live
@@ -214,6 +233,13 @@ class Attempt:
     def _shares_pids(self) -> bool:
         return bool(self.current.spec.get("hostPID"))
 
+    async def _forget(self) -> None:
+        """The runtime forgets it while its files go: each takes about as long as the other."""
+        files = asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
+        both = await asyncio.gather(self._node.runtime.delete(self._container), files, return_exceptions=True)
+        for error in filter(None, both):
+            raise error
+
     async def _clear(self) -> None:
         if self._live is not None:
             self._node.endings.forget(self._live.init)
@@ -224,14 +250,15 @@ class Attempt:
         self._node.runtime.clear(self._container)
         await asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
 
-    async def _monitor_end(self, live: Live) -> None:
-        """conmon ends right after its container; it is given a moment, then it is ended."""
-        assert live.monitor is not None
+    async def _monitor_end(self, monitor: Process) -> bool:
+        """conmon ends right after its container; it is given a moment, then it is killed: False."""
         try:
             async with asyncio.timeout(_EXIT_FILE_WAIT):
-                await live.monitor.end()
+                await monitor.end()
         except TimeoutError:
-            live.monitor.signal(signal.SIGKILL)
+            monitor.signal(signal.SIGKILL)
+            return False
+        return True
 
     async def _exit_code(self) -> int | None:
         """The code in conmon's exit file; while conmon lives it may still be about to write it."""
@@ -239,7 +266,7 @@ class Attempt:
         monitor = adopt(self.current.monitorPID, self.current.monitorStart)
         if code is None and monitor is not None:
             try:
-                await self._monitor_end(Live(monitor, monitor))
+                await self._monitor_end(monitor)
             finally:
                 monitor.close()
             code = self._node.runtime.exit_code(self._container)

@@ -25,6 +25,11 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfMade:
+    """What is left of an attempt that did not get to run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """An attempt runs. Times are seconds since boot; `changed` names the fields that replace it.
 
@@ -58,7 +63,7 @@ class LastExit:
 class Observed:
     """What there is now."""
 
-    container: Created | Alive | Ended | None = None
+    container: Created | HalfMade | Alive | Ended | None = None
     last: LastExit | None = None
     retry_at: float = 0.0
     recorded: bool = True
@@ -140,6 +145,8 @@ def decide(desired: Desired, observed: Observed, now: float) -> Step:
     match observed.container:
         case Ended():
             return Collect()
+        case HalfMade():
+            return Discard()
         case Created():
             if desired.deleted or desired.state is State.STOPPED or desired.blocked_by:
                 return Discard()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import logging
 from collections.abc import Collection, Mapping
@@ -11,13 +13,17 @@ from pathlib import Path
 from oarlock.api.accepted import Accepted
 from oarlock.api.identity import Key
 from oarlock.api.spec import State
+from oarlock.errors import OarlockError
 from oarlock.linux import clock
 from oarlock.reconcile.attempt import Attempt
+from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.keeper import Keeper
-from oarlock.reconcile.node import Node
+from oarlock.reconcile.node import Node, Retention
 from oarlock.records.model import Current, Record
 
 logger = logging.getLogger(__name__)
+_PATIENCE = 5.0
+"""Seconds that the start waits for what an earlier operator left; what takes longer goes on beside the rest."""
 
 
 class Engine:
@@ -32,11 +38,12 @@ class Engine:
     async def load(self) -> None:
         """Take up what is recorded: adopt what runs, clear up what does not, remove what has no record."""
         records = self._node.store.load()
+        await self._node.runtime.end_commands()
         await self._remove_strays(records)
         for record in records:
-            keeper = self._add(record, start=False)
-            await keeper.resume()
+            self._add(record, start=False)
             self._new_boot(record)
+        await asyncio.gather(*(_take_up(keeper) for keeper in self._keepers.values()))
         for key, keeper in self._keepers.items():
             self._read_override(keeper)
             self._tasks[key] = self._group.create_task(keeper.run())
@@ -79,8 +86,8 @@ class Engine:
                 self._read_override(keeper)
                 keeper.wake()
 
-    def logs(self) -> list[tuple[Path, Path, int, int]]:
-        """Of each running container: its log, its bundle, the size and the count of files to keep."""
+    def logs(self) -> list[Retention]:
+        """How much to keep of the log of each running container."""
         return [keeper.log() for keeper in self._keepers.values() if keeper.record.current is not None]
 
     def report_all(self, source: str) -> None:
@@ -159,19 +166,36 @@ class Engine:
         cgroups = self._node.runtime.cgroups
         cgroups.sweep(named)
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
-        for stray in sorted(found - named):
-            logger.warning("container %s has no record: removed", stray)
-            number = stray.rpartition("-")[2]
-            current = Current(
-                attempt=int(number) if number.isdigit() else 0,
-                containerID=stray,
-                runtime=str(self._node.policy.runtime_trusted),
-                cgroupManager=cgroups.name,
-                cgroupParent=cgroups.parent,
-                spec={},
-                logPath="/dev/null",
-            )
-            await Attempt(self._node, current, lambda: None).destroy()
+        strays = [self._group.create_task(self._remove_stray(each)) for each in sorted(found - named)]
+        if strays:
+            await asyncio.wait(strays, timeout=_PATIENCE)
+
+    async def _remove_stray(self, container_id: str) -> None:
+        number = container_id.rpartition("-")[2]
+        current = Current(
+            attempt=int(number) if number.isdigit() else 0,
+            containerID=container_id,
+            runtime=str(self._node.policy.runtime_trusted),
+            cgroupManager=self._node.runtime.cgroups.name,
+            cgroupParent=self._node.runtime.cgroups.parent,
+            spec={},
+            logPath="/dev/null",
+        )
+        for failures in itertools.count(1):
+            try:
+                await Attempt(self._node, current, lambda: None).destroy()
+            except (OarlockError, OSError) as error:
+                delay = RETRY.delay(failures)
+                logger.warning(
+                    "container %s has no record, and is not removed: %s; tried again in %g s",
+                    container_id,
+                    error,
+                    delay,
+                )
+                await asyncio.sleep(delay)
+            else:
+                logger.warning("container %s has no record: removed", container_id)
+                return
 
     def _invalid(self, generation: int, problem: str) -> dict[str, object]:
         now = clock.rfc3339(clock.wall())
@@ -193,3 +217,10 @@ class Engine:
             "started": False,
             "conditions": [{"type": kind, "status": value, **words} for kind, value in values.items()],
         }
+
+
+async def _take_up(keeper: Keeper) -> None:
+    """Take up what an object has running; where that fails, the keeper's own task tries again, and says so."""
+    with contextlib.suppress(OarlockError, OSError):
+        async with asyncio.timeout(_PATIENCE):
+            await keeper.take_up()

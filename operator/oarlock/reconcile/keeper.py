@@ -13,7 +13,7 @@ from pathlib import Path
 from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
-from oarlock.errors import CommandNotRunnable, OarlockError, ObjectGone, StartFailed
+from oarlock.errors import CommandNotRunnable, OarlockError, ObjectGone, RuntimeFailure, StartFailed
 from oarlock.linux import clock
 from oarlock.reconcile import decide as steps
 from oarlock.reconcile import view
@@ -22,7 +22,7 @@ from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.concerns import STUCK_AFTER, Condition, concerns
 from oarlock.reconcile.ledger import Ledger
-from oarlock.reconcile.node import Node
+from oarlock.reconcile.node import Node, Retention
 from oarlock.records.model import Current, Record
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class Keeper:
         self._attempt: Attempt | None = None
         self._wake = asyncio.Event()
         self._ledger = Ledger(node, record, lambda: self.state, self.wake)
-        self._rebooted = False
+        self._taken_up = record.current is None
+        self._rebooted = record.current is not None and record.bootID != node.boot
 
     # What the outside says.
 
@@ -64,6 +65,7 @@ class Keeper:
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
             self._ledger.save()
+            self._keep_log()
         self.wake()
 
     def refuse(self, generation: int, problem: str) -> None:
@@ -90,7 +92,9 @@ class Keeper:
         """Look, decide, act, until nothing of the object is left."""
         while True:
             self._wake.clear()
+            step: steps.Step | None = None
             try:
+                await self.take_up()
                 self._notice()
                 step = self._decide()
                 if isinstance(step, steps.Settled | steps.Wait):
@@ -98,11 +102,11 @@ class Keeper:
                 elif await self._act(step):
                     return
             except (OarlockError, OSError) as error:
-                await self._trouble(error)
+                await self._trouble(error, step)
             except Exception as error:
                 # The outermost guard: a defect met by one object must not end the keepers of all others.
                 logger.exception("%s: a defect in oarlock; please report it", self.key)
-                await self._trouble(error)
+                await self._trouble(error, step)
 
     def _notice(self) -> None:
         """Say what is amiss with a container that runs."""
@@ -200,9 +204,9 @@ class Keeper:
                 return True
         return False
 
-    async def _trouble(self, error: Exception) -> None:
+    async def _trouble(self, error: Exception, step: steps.Step | None) -> None:
         """A step failed for a reason that is not the container's: say so, and try again later."""
-        reason = view.trouble(error)
+        reason = view.trouble(error, step)
         record = self.record
         record.failures += 1
         delay = RETRY.delay(record.failures)
@@ -225,7 +229,7 @@ class Keeper:
                 record.restartCount += 1
             record.attempt += 1
             record.current = Attempt.plan(self.node, record, spec, self._restarted_at())
-            self._attempt = Attempt(self.node, record.current, self.wake)
+            self._attempt = Attempt(self.node, record.current, self.wake, f"{record.namespace}/{record.name}")
             if not self._held and self._holding is None:
                 self._holding = asyncio.create_task(self._hold())
             try:
@@ -235,10 +239,10 @@ class Keeper:
                 await self._refused_by_runtime(str(error), error.exit_code)
                 return
             except BaseException:
-                record.current, self._attempt = None, None
+                if not self._attempt.left:
+                    record.current, self._attempt = None, None
                 self._ledger.save()
                 raise
-            record.problem, record.failures = None, 0
             self._ledger.save()
 
     async def _start(self) -> None:
@@ -246,22 +250,33 @@ class Keeper:
         current = self._attempt.current
         try:
             await self._attempt.start()
-        except StartFailed as error:
+        except RuntimeFailure as error:
             if self._attempt.ended:
                 return
+            if not isinstance(error, StartFailed):
+                await self._discard()
+                raise
             await self._refused_by_runtime(str(error), 128)
             return
         current.stage = "started"
         current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._say("started, pid %s", current.pid)
-        self._ledger.save()
-        for watch in self.node.log_watchers:
-            watch(*self.log())
+        self._done()
+        self._keep_log()
 
     async def _discard(self) -> None:
-        assert self._attempt is not None
-        await self._attempt.destroy()
-        self.record.current, self._attempt = None, None
+        """Remove an attempt that does not get to run; until that is done it stays recorded, and no other is made."""
+        record = self.record
+        assert record.current is not None
+        attempt = self._attempt or Attempt(self.node, record.current, self.wake)
+        record.current.stage = "creating"
+        await attempt.destroy()
+        record.current, self._attempt = None, None
+        self._ledger.save()
+
+    def _done(self) -> None:
+        """What a step was hindered by, if anything, is over."""
+        self.record.problem, self.record.failures = None, 0
         self._ledger.save()
 
     async def _terminate(self, grace: float, cause: str) -> None:
@@ -271,7 +286,7 @@ class Keeper:
         await self._attempt.thaw()
         self._attempt.signal(signal.SIGTERM)
         current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
-        self._ledger.save()
+        self._done()
         self._say("TERM sent, grace period %g s, because it was %s", grace, cause.lower())
 
     async def _kill(self, cause: str) -> None:
@@ -282,7 +297,7 @@ class Keeper:
         if current.stopSince is None:
             current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
         current.killed, current.killedBoot, current.stopCause = True, clock.boot_seconds(), cause
-        self._ledger.save()
+        self._done()
         self._say("KILL sent, because it was %s", cause.lower())
 
     async def _freeze(self, pause: bool) -> None:
@@ -291,7 +306,7 @@ class Keeper:
             await self._attempt.freeze()
         else:
             await self._attempt.thaw()
-        self._ledger.save()
+        self._done()
 
     async def _collect(self) -> None:
         """Record the exit before anything of it goes, then remove what is left (`oci.go: UpdateStatus`)."""
@@ -302,9 +317,8 @@ class Keeper:
             self._record_exit(current, *await attempt.ending())
         self._ledger.save(durable=True, required=True)
         await attempt.remove()
-        record.current, self._attempt = None, None
-        record.problem, record.failures, self._rebooted = None, 0, False
-        self._ledger.save()
+        record.current, self._attempt, self._rebooted = None, None, False
+        self._done()
 
     def _record_exit(self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool) -> None:
         exit_ = self._ledger.ended(current, wait_status, exit_code, oom_killed, self._rebooted)
@@ -317,6 +331,7 @@ class Keeper:
         record, current, attempt = self.record, self.record.current, self._attempt
         assert current is not None
         assert attempt is not None
+        record.problem, record.failures = None, 0
         self._ledger.refused(current, message, code)
         self._foresee()
         self._ledger.save(durable=True)
@@ -345,30 +360,40 @@ class Keeper:
 
     # Starting over, and telling.
 
-    async def resume(self) -> None:
-        """Take up the recorded attempt after a restart of the operator: adopt it, or clear up after it."""
-        record, current = self.record, self.record.current
-        if current is None:
+    async def take_up(self) -> None:
+        """Take up the recorded attempt after a restart of the operator: adopt it, or clear up after it. Once.
+
+        Raises:
+            RuntimeFailure: that cannot be done now.
+        """
+        current = self.record.current
+        if self._taken_up or current is None:
             return
         attempt = Attempt(self.node, current, self.wake)
-        self._rebooted = record.bootID != self.node.boot
         if not self._rebooted and await attempt.adopt():
             self._attempt = attempt
+            self._keep_log()
         elif current.stage != "started" and not await attempt.has_ended():
-            await attempt.destroy()
-            record.current = None
-            self._ledger.save()
+            await self._discard()
+        self._taken_up = True
+        self.record.problem, self.record.failures = None, 0
 
-    def log(self) -> tuple[Path, Path, int, int]:
-        """The present attempt's log, its bundle, and the size and count of files to keep."""
+    def _keep_log(self) -> None:
+        if self.record.current is not None and self.record.current.stage == "started":
+            for watch in self.node.log_watchers:
+                watch(self.log())
+
+    def log(self) -> Retention:
+        """How much to keep of the present attempt's log."""
         current, rotation, policy = self.record.current, self._spec.logRotation, self.node.policy
         assert current is not None
         size = policy.log_max_size if rotation.maxSize is None else bytes_of(rotation.maxSize)
-        return (
-            Path(current.logPath),
-            self.node.bundles / current.containerID,
-            size,
-            rotation.maxFiles or policy.log_max_files,
+        return Retention(
+            log=Path(current.logPath),
+            bundle=self.node.bundles / current.containerID,
+            max_size=size,
+            max_files=rotation.maxFiles or policy.log_max_files,
+            compress=policy.log_compress if rotation.compress is None else rotation.compress,
         )
 
     def _say(self, text: str, *values: object) -> None:

@@ -32,14 +32,33 @@ class Policy:
     backoff: BackOff
     log_max_size: int
     log_max_files: int
+    log_compress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much is kept of one attempt's log.
+
+    Attributes:
+        bundle: holds the control fifo of the conmon that writes it.
+        max_size: bytes at which it is rotated.
+        max_files: how many files are kept, the current one included.
+        compress: whether all rotated ones but the newest are compressed.
+    """
+
+    log: Path
+    bundle: Path
+    max_size: int
+    max_files: int
+    compress: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """The node as a keeper sees it.
 
-    `creates` bounds how many containers are being made at one time; `log_watchers` are told of each started
-    container's log (log, bundle, size, count of files), and `troubled` that a step failed for the node's reasons.
+    `creates` bounds how many containers are being made at one time; `log_watchers` are told how much to
+    keep of each started container's log, and when that changes; `troubled` that a step failed for the node's reasons.
     """
 
     name: str
@@ -53,5 +72,5 @@ class Node:
     policy: Policy
     reporters: Mapping[str, Reporter]
     creates: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
-    log_watchers: list[Callable[[Path, Path, int, int], None]] = field(default_factory=list)
+    log_watchers: list[Callable[[Retention], None]] = field(default_factory=list)
     troubled: list[Callable[[], None]] = field(default_factory=list)

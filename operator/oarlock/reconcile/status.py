@@ -64,17 +64,10 @@ def _container_id(attempt: Current | Exit | None) -> str | None:
 def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple[str, str, str]:
     current, last = record.current, record.last
     if current is not None and current.stage == "started":
-        if current.stopCause is not None:
-            return (
-                "Stopping",
-                current.stopCause,
-                f"waiting for the process to end, grace period {current.stopGrace or 0:g} s",
-            )
-        if current.paused:
-            return "Paused", "Paused", "every process is frozen"
-        return "Running", "Running", f"pid {current.pid} runs"
+        phase, *words = _live_phase(current)
+        return phase, *(record.problem or words)
     if record.problem is not None:
-        return "Pending", *record.problem
+        return ("Stopping" if record.deleted else "Pending"), *record.problem
     if current is not None:
         return "Pending", "ContainerCreating", "the container is being created"
     if record.deleted:
@@ -94,6 +87,15 @@ def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple
     if last.reason == "ContainerStatusUnknown":
         return "Unknown", last.reason, last.message
     return ("Succeeded" if last.exitCode == 0 else "Failed"), last.reason, last.message
+
+
+def _live_phase(current: Current) -> tuple[str, str, str]:
+    if current.stopCause is not None:
+        grace = f"grace period {current.stopGrace or 0:g} s"
+        return "Stopping", current.stopCause, f"waiting for the process to end, {grace}"
+    if current.paused:
+        return "Paused", "Paused", "every process is frozen"
+    return "Running", "Running", f"pid {current.pid} runs"
 
 
 def _state(record: Record, phase: str, reason: str, message: str) -> dict[str, Any]:

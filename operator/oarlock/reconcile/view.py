@@ -15,6 +15,18 @@ from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.concerns import STUCK_AFTER
 from oarlock.records.model import Record
 
+_VERBS: dict[type, str] = {
+    type(None): "Adopt",
+    steps.Start: "Run",
+    steps.Terminate: "Kill",
+    steps.Kill: "Kill",
+    steps.Pause: "Pause",
+    steps.Resume: "Resume",
+    steps.Discard: "Remove",
+    steps.Collect: "Remove",
+}
+"""What could not be done, as the kubelet's reasons have it (`RunContainerError`)."""
+
 
 def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.Observed:
     """What there is of an object.
@@ -24,9 +36,12 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.
         alive: whether the recorded attempt's process lives.
     """
     current, last = record.current, record.last
-    container: steps.Created | steps.Alive | steps.Ended | None = None
+    container: steps.Created | steps.HalfMade | steps.Alive | steps.Ended | None = None
     if current is not None:
-        if not alive:
+        refused = current.stage == "created" and last is not None and last.attempt == current.attempt
+        if current.stage == "creating" or refused:
+            container = steps.HalfMade()
+        elif not alive:
             container = steps.Ended()
         elif current.stage != "started":
             container = steps.Created()
@@ -79,10 +94,16 @@ def hostname(spec: Spec, object_name: str, node_name: str) -> str:
     return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
 
 
-def trouble(error: Exception) -> str:
-    """The reason of a step that failed for something that is not the container's doing."""
+def trouble(error: Exception, step: steps.Step | None) -> str:
+    """The reason of a step that failed for something that is not the container's doing.
+
+    Args:
+        step: None when a container could not be taken up after a restart of the operator.
+    """
     if isinstance(error, NodeFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return "NodeFull"
     if isinstance(error, OSError):
         return "NodeError"
-    return "CreateContainerConfigError" if isinstance(error, BundleError) else "CreateContainerError"
+    if isinstance(error, BundleError):
+        return "CreateContainerConfigError"
+    return f"{_VERBS.get(type(step), 'Create')}ContainerError"

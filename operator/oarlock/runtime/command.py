@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +14,18 @@ from oarlock.errors import RuntimeFailure, RuntimeTimeout
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """All that conmon and the runtime see. NOTIFY_SOCKET would block `runc start` for the container's whole life,
 a LISTEN_PID makes create fail."""
+_END = 5.0
 
 
-async def run(arguments: Sequence[str | Path], *, timeout: float) -> str:
-    """Run one command of the runtime and return what it printed.
+async def run(arguments: Sequence[str | Path], *, name: str, timeout: float) -> str:
+    """Run one command of the runtime, in a process group of its own, and return what it printed.
+
+    Args:
+        name: what it is called in errors, as `runc start`.
 
     Raises:
-        RuntimeFailure: it ended with a code other than 0; the message is the last line it wrote.
-        RuntimeTimeout: it did not end within `timeout` seconds and was killed.
+        RuntimeFailure: it ended with a code other than 0; the message has the last line it wrote.
+        RuntimeTimeout: it did not end within `timeout` seconds; it and its children were killed.
     """
     process = await asyncio.create_subprocess_exec(
         *[os.fspath(argument) for argument in arguments],
@@ -29,21 +34,38 @@ async def run(arguments: Sequence[str | Path], *, timeout: float) -> str:
         stderr=asyncio.subprocess.PIPE,
         env=ENVIRONMENT,
         umask=0o022,
+        process_group=0,
     )
+    answered = False
     try:
         async with asyncio.timeout(timeout):
             out, err = await process.communicate()
+        answered = True
     except TimeoutError:
-        raise RuntimeTimeout(f"{arguments[0]} gave no answer within {timeout:g} s and was killed") from None
+        raise RuntimeTimeout(
+            f"{name} gave no answer within {timeout:g} s and was killed; see what it waits for, "
+            "or raise --runtime-timeout"
+        ) from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if not answered:
+            await _end(process)
     if process.returncode:
         lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
-        raise RuntimeFailure(message_of(lines[-1]) if lines else f"{arguments[0]} ended with {process.returncode}")
+        raise RuntimeFailure(f"{name}: {message_of(lines[-1]) if lines else _end_of(process.returncode)}")
     return out.decode(errors="replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill its group; its end is awaited for a moment, since the kernel may not let go of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END):
+            await process.wait()
+
+
+def _end_of(code: int) -> str:
+    return f"ended with code {code}" if code > 0 else f"ended by signal {-code}"
 
 
 def message_of(line: str) -> str:

@@ -10,7 +10,10 @@ from oarlock.cgroups.place import Place
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One attempt of one object, as conmon and the runtime know it."""
+    """One attempt of one object, as conmon and the runtime know it.
+
+    `title` is what the journal calls it, where conmon writes to the journal.
+    """
 
     id: str
     runtime: Path
@@ -20,3 +23,4 @@ class Container:
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
+    title: str = ""

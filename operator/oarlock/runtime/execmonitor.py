@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, has_ended
-from oarlock.linux.process import Process, hold
+from oarlock.linux.process import Process, hold, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import ENVIRONMENT
 from oarlock.runtime.container import Container
@@ -29,7 +29,6 @@ from oarlock.runtime.monitor import MonitorSettings
 LOG_LIMIT = 32 << 20
 """Bytes that conmon writes for a command: 46 a line are its own. What comes after it reads and drops."""
 _BLOCK = 1 << 16
-_ANSWER = 30.0
 _END = 5.0
 _MARGIN = 30
 """Seconds after which conmon itself ends a command whose caller is gone."""
@@ -77,6 +76,7 @@ async def executing(
                 start_new_session=True,
                 umask=0o022,
             ),
+            settings.runtime_timeout,
         )
         for given in (log_end, start_end, sync_end):
             given.close()
@@ -121,8 +121,11 @@ def _arguments(
 class ExecMonitor:
     """One conmon that runs one command."""
 
-    def __init__(self, container: Container, sync: socket.socket, conmon: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, container: Container, sync: socket.socket, conmon: asyncio.subprocess.Process, runtime_timeout: float
+    ) -> None:
         self._container, self._sync, self._conmon = container, sync, conmon
+        self._runtime_timeout = runtime_timeout
         self._told = b""
         self._over = False
         self._command: Process | None = None
@@ -159,13 +162,20 @@ class ExecMonitor:
             RuntimeTimeout: the runtime gave no answer.
         """
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(self._runtime_timeout):
                 answer = await self._next() or {"data": -1, "message": await self._words()}
         except TimeoutError:
-            raise RuntimeTimeout(f"{self._container.id}: nothing was started within {_ANSWER:g} s") from None
+            raise RuntimeTimeout(
+                f"{self._container.id}: {self._container.runtime.name} exec started nothing within "
+                f"{self._runtime_timeout:g} s and was killed; see what it waits for, or raise --runtime-timeout"
+            ) from None
         if answer["data"] <= 0:
             self._over = True
             raise refusal(self._container.id, str(answer.get("message", "")))
+        if parent(answer["data"]) not in (self._conmon.pid, None):
+            name = self._container.runtime.name
+            problem = f"{name} exec named pid {answer['data']} as the command's, which is no child of its monitor"
+            raise ExecSyncError(self._container.id, f"{problem}; try another runtime")
         self._command = hold(answer["data"])
 
     async def exit_code(self) -> int:

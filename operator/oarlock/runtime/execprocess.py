@@ -101,7 +101,7 @@ def refusal(container: str, said: str) -> ExecSyncError:
     lines = [line for line in said.splitlines() if line.strip()]
     message = message_of(lines[-1]) if lines else "the runtime ended without a word"
     if _PAUSED.search(message):
-        problem = "it is paused, so nothing can be run in it; resume it first (spec.state: Running)"
+        problem = "it is paused, so nothing can be run in it; resume it first (`oarlock unpause`)"
         return ExecSyncError(container, problem)
     if not message.startswith(_FRAME) and _ENDED.search(message):
         return ended(container)

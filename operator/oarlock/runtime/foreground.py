@@ -63,7 +63,9 @@ class Foreground:
 
 
 @contextlib.contextmanager
-def foreground(container: Container, runtime_root: Path, call: ExecProcess, *, interactive: bool) -> Iterator[Foreground]:
+def foreground(
+    container: Container, runtime_root: Path, call: ExecProcess, *, interactive: bool
+) -> Iterator[Foreground]:
     """A command in a running container.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
-from oarlock.linux.process import hold
+from oarlock.linux.process import hold, parent
 from oarlock.runtime.command import ENVIRONMENT, message_of
 from oarlock.runtime.container import Container
 
@@ -36,6 +36,9 @@ class MonitorSettings:
     exits: Path
     sockets: Path
     no_pivot: bool = False
+    journald: bool = False
+    runtime_timeout: float = 30.0
+    """Seconds that the runtime has for anything but create."""
 
 
 class Monitor:
@@ -105,11 +108,20 @@ class Monitor:
                     data += block
                 await self._wait_for_fork()
         except TimeoutError:
-            raise RuntimeTimeout(f"the container was not created within {timeout:g} s") from None
-        answer = json.loads(data) if data.strip() else {"pid": -1}
-        if answer.get("pid", -1) <= 0:
-            raise self._refusal(str(answer.get("message", "")))
-        return answer["pid"], int((self._container.bundle / "conmon.pid").read_text())
+            raise RuntimeTimeout(
+                f"{self._container.runtime.name} create gave no answer within {timeout:g} s and was killed; "
+                "see what it waits for, or raise --create-timeout"
+            ) from None
+        pid, message = _answer(data)
+        if pid <= 0:
+            raise self._refusal(message)
+        monitor = int((self._container.bundle / "conmon.pid").read_text())
+        if parent(pid) not in (monitor, None):
+            raise CreateFailed(
+                f"{self._container.runtime.name} create named pid {pid} as the container's, which is no child of its "
+                "monitor; try another runtime"
+            )
+        return pid, monitor
 
     async def _wait_for_fork(self) -> None:
         """conmon's first process ends once it has forked; reaping it may not block the loop."""
@@ -147,7 +159,7 @@ class Monitor:
             str(settings.conmon),
             "-c", container.id,
             "-u", container.id,
-            "-n", container.id,
+            "-n", container.title or container.id,
             "-r", str(container.runtime),
             "--runtime-arg", f"--root={settings.runtime_root}",
             "-b", str(container.bundle),
@@ -161,6 +173,8 @@ class Monitor:
         ]  # fmt: skip
         if container.place.by_systemd:
             arguments.append("-s")
+        if settings.journald:  # conmon writes to every -l; its -n is CONTAINER_NAME there
+            arguments += ["-l", "journald:"]
         if settings.no_pivot:
             arguments.append("--no-pivot")
         if container.terminal:
@@ -168,3 +182,12 @@ class Monitor:
         if container.stdin:
             arguments += ["-i"] if container.stdin_once else ["-i", "--leave-stdin-open"]
         return arguments
+
+
+def _answer(data: bytes) -> tuple[int, str]:
+    """The pid that conmon told, or a number below 1 and the runtime's words; it may have been cut off."""
+    try:
+        told = json.loads(data.decode(errors="replace"), strict=False)
+        return int(told["pid"]), str(told.get("message", ""))
+    except (ValueError, KeyError, TypeError):
+        return -1, ""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.manager import CgroupManager
-from oarlock.errors import RuntimeFailure, RuntimeTimeout, StartFailed
+from oarlock.errors import CreateFailed, RuntimeFailure, RuntimeTimeout, StartFailed
 from oarlock.linux.files import is_locked
 from oarlock.linux.process import Process, hold, uninterruptible
-from oarlock.runtime import oom
+from oarlock.runtime import oom, running
 from oarlock.runtime.command import run
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess
@@ -25,7 +26,10 @@ from oarlock.runtime.execution import ExecResult, exec_sync
 from oarlock.runtime.monitor import Monitor, MonitorSettings
 
 _GONE = ("does not exist", "no such process", "not found")
-_ANSWER = 30.0
+_ENDS = 30.0
+"""Seconds that the kernel has to let go of a killed process."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +80,86 @@ class Runtime:
                 pid, monitor_pid = await monitor.read_pids(self._create_timeout)
             init = hold(pid)
             if init is None:
-                raise RuntimeFailure(f"init {pid} ended before it was started")
+                raise CreateFailed(f"its init, pid {pid}, ended before it was started")
             live = Live(init, hold(monitor_pid))
             undo.pop_all()
         return live
 
-    async def start(self, container: Container) -> None:
+    async def start(self, container: Container, init: Process) -> None:
         """Run the container's command (`oci.go: StartContainer`).
+
+        What counts is the kernel's word: an init that waits for its start is a fork that has executed nothing. Of a
+        runtime with another kind of init, its own word counts.
 
         Raises:
             StartFailed: the runtime refused.
+            RuntimeTimeout: no answer, or the command was not executed though the runtime says so.
         """
+        waits = init.is_fork()
         try:
             await self._runtime(container, "start", container.id)
         except RuntimeFailure as error:
+            if waits and not init.is_fork() and not init.has_ended():
+                logger.warning("container %s: %s; but its command runs", container.id, error)
+                return
+            if isinstance(error, RuntimeTimeout):
+                raise
             raise StartFailed(str(error)) from error
+        if waits:
+            await self._executed(container, init)
+
+    async def _executed(self, container: Container, init: Process) -> None:
+        pause = 0.001
+        try:
+            async with asyncio.timeout(self._settings.runtime_timeout):
+                while init.is_fork() and not init.has_ended():
+                    await asyncio.sleep(pause)  # the kernel tells nobody; done by the first look as a rule
+                    pause = min(2 * pause, 0.1)
+        except TimeoutError:
+            raise RuntimeTimeout(
+                f"{container.runtime.name} start says that it is done, but the command was not executed within "
+                f"{self._settings.runtime_timeout:g} s; see what it waits for, or raise --runtime-timeout"
+            ) from None
 
     async def state(self, container: Container) -> str | None:
         """The runtime's own word (`created`, `running`, `paused`, `stopped`); None when it knows no such container."""
         try:
-            return str(json.loads(await self._runtime(container, "state", container.id))["status"])
+            told = await self._runtime(container, "state", container.id)
         except RuntimeFailure as error:
             if any(word in str(error) for word in _GONE):
                 return None
             raise
+        try:
+            return str(json.loads(told)["status"])
+        except (ValueError, KeyError, TypeError):
+            raise RuntimeFailure(f"{container.runtime.name} state printed {told[:40]!r}, which is no state") from None
 
     async def pause(self, container: Container) -> None:
-        """Freeze every process of the container (`oci.go: PauseContainer`)."""
-        await self._runtime(container, "pause", container.id)
+        """Freeze every process of the container (`oci.go: PauseContainer`).
+
+        Raises:
+            RuntimeFailure: they are not frozen now, whatever the runtime says.
+        """
+        try:
+            await self._runtime(container, "pause", container.id)
+        except RuntimeFailure:
+            if not self.frozen(container):
+                raise
+        if not self.frozen(container):
+            raise RuntimeFailure(f"{container.runtime.name} pause says that it is done, but nothing is frozen")
 
     async def resume(self, container: Container) -> None:
-        """Thaw the container (`oci.go: UnpauseContainer`)."""
-        await self._runtime(container, "resume", container.id)
+        """Thaw the container (`oci.go: UnpauseContainer`): without the runtime where that one fails.
+
+        A frozen process does not end, so no stop may hang on the runtime.
+        """
+        try:
+            await self._runtime(container, "resume", container.id)
+        except RuntimeFailure as error:
+            logger.warning("container %s: %s", container.id, error)
+        if self.frozen(container):
+            logger.warning("container %s: thawed without its runtime", container.id)
+            self._hierarchy.thaw(container.place.container)
 
     async def exec_sync(self, container: Container, call: ExecProcess, timeout: float) -> ExecResult:
         """Run a command in a running container, to its end (`oci.go: ExecSync`): see `execution.exec_sync`."""
@@ -115,11 +167,16 @@ class Runtime:
 
     async def delete(self, container: Container) -> None:
         """Let the runtime forget an ended container; fine when it has already (`oci.go: DeleteContainer`)."""
-        if not (self._settings.runtime_root / container.id).exists():
+        known = self._settings.runtime_root / container.id
+        if not known.exists():
             return
         try:
             await self._runtime(container, "delete", container.id)
-        except RuntimeFailure:
+        except RuntimeTimeout:
+            raise
+        except RuntimeFailure as error:
+            logger.debug("container %s: %s; forced now", container.id, error)
+        if known.exists():
             await self._force(container)
 
     async def destroy(self, container: Container) -> None:
@@ -140,18 +197,9 @@ class Runtime:
             RuntimeTimeout: the kernel does not let go of one.
         """
         for cgroup in (container.place.container, container.place.monitor):
-            with contextlib.ExitStack() as held:
-                found = [hold(pid) for pid in self._hierarchy.processes(cgroup)]
-                processes = [held.enter_context(contextlib.closing(each)) for each in found if each is not None]
-                if not processes:
-                    continue
-                await asyncio.to_thread(self._hierarchy.kill, cgroup)
-                try:
-                    async with asyncio.timeout(_ANSWER):
-                        for process in processes:
-                            await process.end()
-                except TimeoutError:
-                    raise RuntimeTimeout(f"its processes did not end within {_ANSWER:g} s after KILL") from None
+            kill = functools.partial(self._hierarchy.kill, cgroup)
+            while await _killed(self._hierarchy.processes(cgroup), kill):
+                pass  # look again: one of them may have forked meanwhile
 
     def uninterruptible(self, container: Container) -> list[str]:
         """Its processes that are in uninterruptible sleep, each with its name and where in the kernel."""
@@ -180,16 +228,18 @@ class Runtime:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
         return (container.bundle / oom.FILE).exists() or self._hierarchy.oom_kills(container.place.container) > 0
 
-    def monitors(self, container_id: str) -> list[int]:
-        """Every conmon of this container, by its arguments: also one that never got to write its pid."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                    if arguments[1:3] == [b"-c", container_id.encode()] and b"conmon" in arguments[0]:
-                        found.append(int(entry.name))
-        return found
+    async def end_commands(self) -> None:
+        """End the runtime's commands that an operator before this one began: nobody waits for their answer."""
+        found = running.commands(self._settings.runtime_root)
+        if found:
+            logger.warning("commands of the runtime that an earlier operator began are killed: pids %s", found)
+
+        def kill() -> None:
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+
+        await _killed(found, kill)
 
     def known(self) -> set[str]:
         """The ids of all containers that the runtime knows."""
@@ -200,14 +250,17 @@ class Runtime:
     async def _end_monitors(self, container: Container) -> None:
         """Kill conmon until its lock is free: one that is killed while it forks leaves a child that goes on."""
         lock = container.bundle / "monitor.lock"
-        async with asyncio.timeout(_ANSWER):
-            while True:
-                for pid in self.monitors(container.id):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                if not is_locked(lock):
-                    return
-                await asyncio.sleep(0.005)  # there is nothing to wait on but the lock
+        try:
+            async with asyncio.timeout(_ENDS):
+                while True:
+                    for pid in running.monitors(container.bundle):
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    if not is_locked(lock):
+                        return
+                    await asyncio.sleep(0.005)  # there is nothing to wait on but the lock
+        except TimeoutError:
+            raise RuntimeTimeout(f"its monitor (conmon) did not end within {_ENDS:g} s after KILL") from None
 
     async def _force(self, container: Container) -> None:
         if (self._settings.runtime_root / container.id).exists():
@@ -221,7 +274,30 @@ class Runtime:
     async def _runtime(self, container: Container, *arguments: str) -> str:
         by_systemd = ("--systemd-cgroup",) if container.place.by_systemd else ()
         command = [container.runtime, "--root", self._settings.runtime_root, *by_systemd, *arguments]
-        return await run(command, timeout=_ANSWER)
+        name = f"{container.runtime.name} {arguments[0]}"
+        return await run(command, name=name, timeout=self._settings.runtime_timeout)
+
+
+async def _killed(pids: Iterable[int], kill: Callable[[], None]) -> bool:
+    """Kill these processes and wait for their end; False when there was none.
+
+    Raises:
+        RuntimeTimeout: the kernel does not let go of one.
+    """
+    with contextlib.ExitStack() as held:
+        processes = [held.enter_context(contextlib.closing(each)) for each in map(hold, pids) if each is not None]
+        if not processes:
+            return False
+        await asyncio.to_thread(kill)
+        try:
+            async with asyncio.timeout(_ENDS):
+                for process in processes:
+                    await process.end()
+        except TimeoutError:
+            sleeping = (uninterruptible(process.pid) for process in processes)
+            told = ", ".join(filter(None, sleeping)) or "look at its processes"
+            raise RuntimeTimeout(f"its processes did not end within {_ENDS:g} s after KILL: {told}") from None
+    return True
 
 
 def adopt(pid: int | None, start: int | None) -> Process | None:

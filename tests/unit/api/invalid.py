@@ -188,6 +188,7 @@ INVALID: dict[str, Invalid] = {
         "a second time; keep one",
         f"{_IO}[1].path",
     ),
+    "compression by a word": _spec("logRotation.compress", "gzip", "must be true or false"),
     "a tiny log": _spec("logRotation.maxSize", "1k", "at least 4Ki"),
     "a tiny log, as a number": _spec("logRotation.maxSize", 100, "at least 4Ki"),
     # contradictions

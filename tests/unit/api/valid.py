@@ -78,6 +78,7 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("terminationGracePeriodSeconds",): st.integers(0, 3600),
     ("logRotation", "maxSize"): st.integers(4096, 2**40),
     ("logRotation", "maxFiles"): st.integers(2, 100),
+    ("logRotation", "compress"): st.booleans(),
 }
 
 

@@ -93,3 +93,32 @@ def test_an_endless_file_is_refused(root: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(BundleError, match=r"spec\.rootfs\.path: /etc/passwd is longer than"):
         users.resolve(root, spec())
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [
+        ("0", User(0, 0, (0, 29), "/root", "root")),
+        ("app", User(1000, 1001, (1001, 29, 44), "/home/app", "app")),
+        ("1000:29", User(1000, 29, (29, 44, 1001), "/home/app", "app")),
+        ("app:audio", User(1000, 29, (29, 44, 1001), "/home/app", "app")),
+        ("4711", User(4711, 0, (0,), "/", "")),
+    ],
+)
+def test_a_user_by_name_or_number(root: Path, text: str, user: User) -> None:
+    assert users.find(root, text) == user
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nosuch", "no user 'nosuch'"),
+        ("", "no user ''"),
+        ("broken", "no user"),
+        ("app:nosuch", "no group"),
+        ("0:", "no group"),
+    ],
+)
+def test_a_user_that_the_container_does_not_have(root: Path, text: str, problem: str) -> None:
+    with pytest.raises(BundleError, match=problem):
+        users.find(root, text)

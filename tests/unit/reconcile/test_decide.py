@@ -17,6 +17,7 @@ from oarlock.reconcile.decide import (
     Desired,
     Discard,
     Ended,
+    HalfMade,
     Kill,
     LastExit,
     Observed,
@@ -54,6 +55,7 @@ def exited(code: int, *, by_itself: bool = True, rearmed: bool = False, retry_at
 
 
 NOTHING, CREATED, ENDED = Observed(), Observed(Created()), Observed(Ended())
+HALF_MADE = Observed(HalfMade())
 TERMED = {"stop_since": NOW - 10, "stop_grace": 30.0}
 
 TABLE: dict[str, tuple[Desired, Observed, Step]] = {
@@ -68,6 +70,8 @@ TABLE: dict[str, tuple[Desired, Observed, Step]] = {
     "created, then deleted": (GONE, CREATED, Discard()),
     "created, then deleted, finalizer not on": (dataclasses.replace(UNHELD, deleted=True), CREATED, Discard()),
     "created, and the name is another's": (TAKEN, CREATED, Discard()),
+    "half made": (RUN, HALF_MADE, Discard()),
+    "half made, and deleted": (GONE, HALF_MADE, Discard()),
     "runs": (RUN, alive(), Settled()),
     "runs, to be paused": (PAUSE, alive(), Pause()),
     "is paused": (PAUSE, alive(paused=True), Settled()),

@@ -35,6 +35,8 @@ SAME = 600.0
 QUEUED = 256
 """Events that wait to be sent; more are dropped."""
 _LONGEST_MESSAGE = 1024
+_TRIES = 5
+"""So often a refusal is heard before it is believed: an API server that has just started knows no rights yet."""
 
 _Words = tuple[str, EventKind, str, str]
 """What makes two events the same: uid, kind, reason and message."""
@@ -86,7 +88,7 @@ class Events:
         self._known: dict[_Words, _Event] = {}
         self._tokens: dict[str, _Tokens] = {}
         self._queue: asyncio.Queue[_Event] = asyncio.Queue(QUEUED)
-        self._refused = False
+        self._refusals = 0
 
     def event(self, key: Key, kind: EventKind, reason: str, message: str) -> None:
         """See `Reporter.event`."""
@@ -134,7 +136,7 @@ class Events:
         except SourceUnavailable:
             return False
         if answer.ok:
-            event.stored, self._refused = count, False
+            event.stored, self._refusals = count, 0
         elif answer.status == HTTPStatus.CONFLICT and not event.stored:
             event.stored = 1  # made by a request whose answer was lost
             return await self._send(event)
@@ -146,7 +148,7 @@ class Events:
         elif answer.away or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return False
         else:
-            self._explain(event, answer)
+            return self._is_refused(event, answer)
         return True
 
     async def _create(self, event: _Event) -> Answer:
@@ -184,12 +186,15 @@ class Events:
             "count": event.count,
         }
 
-    def _explain(self, event: _Event, answer: Answer) -> None:
-        """Say why an event is not written, once in a row: nothing hangs on it."""
-        level = logging.DEBUG if self._refused else logging.INFO
+    def _is_refused(self, event: _Event, answer: Answer) -> bool:
+        """Whether to believe that this is refused; said once in a row, since nothing hangs on it."""
+        self._refusals += 1
+        if self._refusals < _TRIES:
+            return False
+        level = logging.INFO if self._refusals == _TRIES else logging.DEBUG
         what = "grant create and patch on events: " if answer.status == HTTPStatus.FORBIDDEN else ""
         log.log(level, "%s: event %s is not written: %s%s", event.key, event.reason, what, answer)
-        self._refused = True
+        return True
 
 
 def _name(key: Key) -> str:

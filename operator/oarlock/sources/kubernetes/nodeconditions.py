@@ -25,6 +25,9 @@ PREFIX = "Oarlock"
 """Goes before a condition's type, since others write theirs to the same list: OarlockRuntimeReady."""
 _MERGE = "application/strategic-merge-patch+json"
 
+_TRIES = 5
+"""So often a refusal is heard before it is believed: an API server that has just started knows no rights yet."""
+
 Conditions = Sequence[Mapping[str, str]]
 
 
@@ -35,7 +38,7 @@ class NodeConditions:
         self._api, self._node_name = api, node_name
         self._wanted: Conditions = ()
         self._changed = asyncio.Event()
-        self._explained = False
+        self._refusals = 0
 
     def tell(self, conditions: Conditions) -> None:
         """The node's conditions now (Kubernetes' shape); the latest are written. Never blocks."""
@@ -65,19 +68,20 @@ class NodeConditions:
         if answer.away or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return False
         if answer.ok:
-            self._explained = False
-        elif not self._explained:
+            self._refusals = 0
+            return True
+        self._refusals += 1
+        if self._refusals == _TRIES:
             self._explain(answer)
-        return True
+        return self._refusals >= _TRIES
 
     async def _patch(self, change: Mapping[str, Any]) -> Answer:
         return await self._api.request("PATCH", node_status(self._node_name), body=change, content_type=_MERGE)
 
     def _explain(self, answer: Answer) -> None:
-        """Say once why the Node does not show the conditions: nothing hangs on it."""
-        self._explained = True
+        """Say why the Node does not show the conditions: nothing hangs on it."""
         if answer.not_found(self._node_name):
-            log.info("there is no Node %s: its conditions are in `oarlock doctor` alone", self._node_name)
+            log.info("there is no Node %s in the API to show conditions on", self._node_name)
         else:
             what = "grant patch on nodes/status, or turn --node-conditions off"
             log.info("conditions of Node %s are not written: %s (%s)", self._node_name, answer, what)

@@ -1,0 +1,178 @@
+"""`oarlock exec`: a command in a running container, streams and end passed on; or to its end, with a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from oarlock.bundle import users
+from oarlock.cli import exitcodes, output, terminal
+from oarlock.cli.relay import Sink, Source, relay
+from oarlock.cli.signals import handling
+from oarlock.cli.target import Target, find_target
+from oarlock.errors import BundleError, ExecSyncError, ExecTimeout
+from oarlock.node.checked import find_program
+from oarlock.node.configuration import Configuration
+from oarlock.runtime.execprocess import ExecProcess, ExecUser
+from oarlock.runtime.foreground import Foreground, foreground
+
+PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_IN, _OUT, _ERR = 0, 1, 2
+_AT_END = 1 << 20
+"""Bytes of a stream that are still read once the command has ended: more than a pipe holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command line of `oarlock exec`."""
+
+    command: tuple[str, ...]
+    interactive: bool = False
+    terminal: bool = False
+    user: str | None = None
+    directory: str | None = None
+    env: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+def execute(configuration: Configuration, namespace: str | None, name: str, call: Call) -> int:
+    """Run the command; its own exit code, 128 + n after signal n, 127 or 126 when it is missing or cannot be run."""
+    target = find_target(configuration, namespace, name)
+    wants_terminal = call.terminal
+    if call.timeout is not None and call.interactive:
+        raise exitcodes.Failure("--timeout: the command then has no input; leave out -i", exitcodes.USAGE)
+    if call.timeout is None and wants_terminal and not terminal.is_terminal(_IN):
+        output.note("-t: the standard input is no terminal; going on without one")
+        wants_terminal = False
+    process = ExecProcess(
+        args=call.command,
+        env=dict(map(_variable, call.env)),
+        user=None if call.user is None else _user(target, call.user),
+        cwd=_directory(call.directory),
+        terminal=wants_terminal,
+        size=terminal.size(_IN, _OUT, _ERR) if wants_terminal else None,
+    )
+    try:
+        if call.timeout is not None:
+            return _to_its_end(configuration, target, process, call.timeout)
+        return _streaming(configuration, target, process, call.interactive)
+    except ExecTimeout as error:
+        _write(error.stdout, error.stderr)
+        raise exitcodes.Failure(f"{target.record}: {error.problem}", exitcodes.TIMED_OUT) from None
+    except ExecSyncError as error:
+        raise exitcodes.Failure(f"{target.record}: {error.problem}", error.exit_code or exitcodes.FAILED) from None
+
+
+def _streaming(configuration: Configuration, target: Target, process: ExecProcess, interactive: bool) -> int:
+    pending: list[int] = []
+    with contextlib.ExitStack() as held:
+        held.enter_context(handling(PASSED_ON, pending.append))
+        running = held.enter_context(
+            foreground(target.container, configuration.runtime_root, process, interactive=interactive)
+        )
+        held.enter_context(handling(PASSED_ON, running.signal))
+        for number in pending:
+            running.signal(number)
+        if process.terminal:
+            held.enter_context(handling((signal.SIGWINCH,), lambda _: _resize(running)))
+            _resize(running)
+            held.enter_context(terminal.raw(_IN))
+        _pass_on(running)
+        return running.exit_code()
+
+
+def _pass_on(running: Foreground) -> None:
+    """Copy until the command has ended and all that it wrote is out."""
+    out, err = Sink(_OUT), Sink(_ERR)
+    reads = [Source(running.stdout.fileno(), out.push, out)]
+    if running.stderr is not None:
+        reads.append(Source(running.stderr.fileno(), err.push, err))
+    sources, sinks = list(reads), [out, err]
+    for each in (running.stdin, running.stdout, running.stderr):
+        if each is not None:
+            os.set_blocking(each.fileno(), False)
+    if running.stdin is not None:
+        into, close = Sink(running.stdin.fileno()), running.stdin.close
+        shared = running.stdin is running.stdout  # a terminal has no end of input to be told
+
+        def feed(block: bytes) -> None:
+            into.push(block)
+            if not block and not shared:
+                into.finish(close)
+
+        sources.append(Source(_IN, feed, into))
+        sinks.append(into)
+
+    def broken(sink: Sink) -> None:
+        if sink in (out, err):
+            raise exitcodes.ReaderGone
+        sources[:] = reads
+
+    relay(sources, sinks, running.process.fd, broken)
+    for source in reads:
+        source.drain(_AT_END)
+    relay([], [out, err], None, broken)
+
+
+def _to_its_end(configuration: Configuration, target: Target, process: ExecProcess, timeout: float) -> int:
+    """Through conmon, as the operator would."""
+    import asyncio
+
+    from oarlock.runtime.execution import exec_sync
+    from oarlock.runtime.monitor import MonitorSettings
+
+    settings = MonitorSettings(
+        conmon=find_program("conmon", configuration.conmon),
+        runtime_root=configuration.runtime_root,
+        exits=configuration.exits_dir,
+        sockets=configuration.sockets_dir,
+        runtime_timeout=configuration.runtime_timeout,
+    )
+    if sys.version_info < (3, 12):
+        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+    result = asyncio.run(exec_sync(settings, target.container, process, timeout))
+    _write(result.stdout, result.stderr)
+    if result.truncated:
+        output.note(f"{target.record}: the command wrote more than is kept; what follows was cut off")
+    return result.exit_code
+
+
+def _write(stdout: bytes, stderr: bytes) -> None:
+    for stream, text in ((sys.stdout, stdout), (sys.stderr, stderr)):
+        stream.buffer.write(text)
+        stream.flush()
+
+
+def _resize(running: Foreground) -> None:
+    now = terminal.size(_IN, _OUT, _ERR)
+    if now is not None:
+        terminal.set_size(running.stdout.fileno(), *now)
+
+
+def _variable(given: str) -> tuple[str, str]:
+    """NAME=VALUE, or NAME alone for the caller's own value, which then stands in nobody's arguments."""
+    name, has_value, value = given.partition("=")
+    if not name or "\0" in given:
+        raise exitcodes.Failure(f"-e: {given!r} is no variable; write NAME=VALUE, or NAME", exitcodes.USAGE)
+    if has_value:
+        return name, value
+    if name not in os.environ:
+        raise exitcodes.Failure(f"-e: {name} is not set here; write {name}=VALUE, or export it", exitcodes.USAGE)
+    return name, os.environ[name]
+
+
+def _directory(given: str | None) -> str | None:
+    if given is not None and not given.startswith("/"):
+        raise exitcodes.Failure(f"-w: {given!r} is relative; give the whole path in the container", exitcodes.USAGE)
+    return given
+
+
+def _user(target: Target, given: str) -> ExecUser:
+    try:
+        user = users.find(target.container.bundle / "rootfs", given)
+    except BundleError as error:
+        raise exitcodes.Failure(f"{target.record}: -u: {error}") from None
+    return ExecUser(user.uid, user.gid, user.additional_gids, user.home)

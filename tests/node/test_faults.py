@@ -1,0 +1,252 @@
+"""A runtime that fails, hangs or lies: each fault is told, got over, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import node_cgroups
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, container, eventually, left, live_inits
+
+SCRIPT = Path(__file__).with_name("faulty_runtime.py")
+LONG = 120.0
+KINDS = ("fail", "fail-after", "hang", "hang-after", "die", "die-after", "lie")
+
+TOLD: dict[str, dict[str, str]] = {
+    "create": {
+        "fail": "CreateContainerError: create is out of order",
+        "fail-after": "CreateContainerError: create is out of order",
+        "hang": "CreateContainerError: faulty create gave no answer within .* raise --create-timeout",
+        "hang-after": "CreateContainerError: faulty create gave no answer within .* raise --create-timeout",
+        "die": "CreateContainerError: ",
+        "die-after": "CreateContainerError: ",
+        "lie": "CreateContainerError: ",
+        "pidfile": "CreateContainerError: ",
+        "pidfile 1": "CreateContainerError: faulty create named pid 1 as the container's, which is no child",
+    },
+    "start": {
+        "fail": "CrashLoopBackOff: back-off",
+        "fail-after": "Running: ",
+        "hang": "RunContainerError: faulty start gave no answer within .* raise --runtime-timeout",
+        "hang-after": "Running: ",
+        "die": "CrashLoopBackOff: back-off",
+        "die-after": "Running: ",
+        "lie": "RunContainerError: faulty start says that it is done, but the command was not executed within",
+    },
+    "pause": {
+        "fail": "PauseContainerError: faulty pause: pause is out of order",
+        "fail-after": "Paused: ",
+        "hang": "PauseContainerError: faulty pause gave no answer within .* raise --runtime-timeout",
+        "hang-after": "Paused: ",
+        "die": "PauseContainerError: faulty pause: ended by signal 9",
+        "die-after": "Paused: ",
+        "lie": "PauseContainerError: faulty pause says that it is done, but nothing is frozen",
+    },
+    "resume": dict.fromkeys(KINDS, "Running: "),
+    "delete": {
+        "fail": "RemoveContainerError: faulty delete: delete is out of order",
+        "fail-after": "Completed|Error: ",
+        "hang": "RemoveContainerError: faulty delete gave no answer within .* raise --runtime-timeout",
+        "hang-after": "Completed|Error: |RemoveContainerError: faulty delete gave no answer within",
+        "die": "RemoveContainerError: faulty delete: ended by signal 9",
+        "die-after": "Completed|Error: ",
+        "lie": "Completed|Error: ",
+    },
+}
+"""By verb and fault: what the status says while it lasts (`reason: message`)."""
+
+BEFORE = {"create": None, "start": None, "pause": "Running", "resume": "Paused", "delete": "Running"}
+"""The state from which a verb is asked for, and below the one that asks for it."""
+AFTER = {"create": "Running", "start": "Running", "pause": "Paused", "resume": "Running", "delete": "Stopped"}
+
+
+class Faulty:
+    """The runtime of a test node, beside the files that tell it what to do."""
+
+    def __init__(self, dirs: NodeDirs) -> None:
+        self._folder = dirs.root / "runtime"
+        self._folder.mkdir()
+        self.path = self._folder / "faulty"
+        _, _, body = SCRIPT.read_text().partition("\n")
+        self.path.write_text(f"#!{os.path.realpath(sys.executable)} -SE\n{body}")
+        self.path.chmod(0o755)
+        real = shutil.which(node_cgroups.RUNTIME)
+        assert real is not None
+        (self._folder / "real").write_text(real)
+        began = time.monotonic()
+        subprocess.run([self.path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
+        self.timeout = max(3.0, 25 * (time.monotonic() - began))
+        """Seconds: short, but ample for a call without a fault on this machine as it is now."""
+
+    def break_(self, verb: str, fault: str, name: str) -> None:
+        """From now on this verb does so for the object of this name."""
+        draft = self._folder / "draft"
+        draft.write_text(fault)
+        draft.rename(self._folder / f"{verb}.{name}")
+
+    def mend(self) -> None:
+        """Every call does what it should."""
+        for verb in TOLD:
+            for each in self._folder.glob(f"{verb}.*"):
+                each.unlink()
+
+    def calls(self, verb: str, name: str) -> int:
+        """How often this was called."""
+        log = self._folder / "calls"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return sum(line.split()[:2] == [verb, name] for line in lines)
+
+    def processes(self) -> set[int]:
+        """Every process of it, those that hang in it too."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    if (entry / "cmdline").read_bytes().split(b"\0")[1:2] == [os.fsencode(self.path)]:
+                        found.add(int(entry.name))
+        return found
+
+
+@contextlib.contextmanager
+def broken(dirs: NodeDirs) -> Iterator[tuple[Operator, Faulty]]:
+    """A node with a runtime that can be broken."""
+    faulty = Faulty(dirs)
+    limit = f"{faulty.timeout:.0f}s"
+    options = ("--runtime-trusted", str(faulty.path), "--create-timeout", limit, "--runtime-timeout", limit)
+    node = Operator(dirs, *options, "--backoff-initial", "1s", "--backoff-max", "2s")
+    node.start()
+    try:
+        yield node, faulty
+    finally:
+        node.kill()
+
+
+def name_of(fault: str) -> str:
+    return fault.replace(" ", "-")
+
+
+def objects(faults: dict[str, str], rootfs: Path, state: str) -> list[dict[str, Any]]:
+    """One object for each fault, named by it."""
+    script = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+    return [
+        container(name_of(fault), rootfs, "sh", "-c", script, state=state, terminationGracePeriodSeconds=2)
+        for fault in faults
+    ]
+
+
+def reach(node: Operator, faulty: Faulty, rootfs: Path, verb: str) -> dict[str, str]:
+    """Bring objects to where `verb` is called for each, with a fault of its own; the faults."""
+    faults, before = TOLD[verb], BEFORE[verb]
+    if before is not None:
+        node.apply(*objects(faults, rootfs, before))
+        for fault in faults:
+            node.wait(name_of(fault), lambda s: s["phase"] == before, LONG)
+    for fault in faults:
+        faulty.break_(verb, fault, name_of(fault))
+    node.apply(*objects(faults, rootfs, AFTER[verb]))
+    return faults
+
+
+def consistent(node: Operator, name: str) -> bool:
+    """What the status says of an object is what the kernel says; and it has at most one container."""
+    record = node.records().get(name, {})
+    status, uid = record.get("status", {}), record.get("uid")
+    monitors = [cid for cid in live_inits(node.dirs) if cid.rpartition("-")[0] == uid]
+    if len(monitors) > 1:
+        return False
+    pid = status.get("pid")
+    if pid is None:
+        return status.get("phase") not in ("Running", "Paused")
+    command = Path(f"/proc/{pid}/cmdline")
+    return (
+        command.exists()
+        and b"trap" in command.read_bytes()
+        and node_cgroups.frozen(pid) is (status["phase"] == "Paused")
+    )
+
+
+def nothing_left(node: Operator, faulty: Faulty) -> None:
+    """Once the objects are gone nothing of them is there, nor of the runtime that was called."""
+    (node.dirs.manifests / "objects.yaml").unlink(missing_ok=True)
+    eventually(lambda: not node.records(), f"every object is gone\n{node.log()[-3000:]}", LONG)
+    eventually(lambda: not left(node.dirs), f"nothing is left: {left(node.dirs)}")
+    eventually(lambda: not faulty.processes(), "no process of the runtime is left")
+    assert node.process is not None
+    assert not zombies(node.process.pid)
+    assert "a defect in oarlock" not in node.log()
+
+
+def zombies(parent: int) -> set[str]:
+    """The ended children that a process has not asked about."""
+    found = set()
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    found.add(child)
+    return found
+
+
+@pytest.mark.parametrize("verb", TOLD)
+def test_each_fault_is_told_and_got_over(node_dirs: NodeDirs, busybox_rootfs: Path, verb: str) -> None:
+    with broken(node_dirs) as (node, faulty):
+        faults = reach(node, faulty, busybox_rootfs, verb)
+        for fault, told in faults.items():
+            node.wait(name_of(fault), says(told), LONG)
+            eventually(lambda fault=fault: consistent(node, name_of(fault)), f"the status after {fault} is true", LONG)
+        faulty.mend()
+        for fault in faults:
+            node.wait(name_of(fault), lambda s: s["phase"] == AFTER[verb] and ready(s), LONG)
+            assert consistent(node, name_of(fault))
+        os.kill(1, 0)
+        nothing_left(node, faulty)
+
+
+def says(told: str) -> Any:
+    return lambda status: re.match(told, f"{status['reason']}: {status['message']}")
+
+
+def ready(status: dict[str, Any]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in status["conditions"])
+
+
+@pytest.mark.parametrize("verb", TOLD)
+def test_a_deletion_amid_each_fault_leaves_nothing(node_dirs: NodeDirs, busybox_rootfs: Path, verb: str) -> None:
+    with broken(node_dirs) as (node, faulty):
+        faults = reach(node, faulty, busybox_rootfs, verb)
+        for fault in faults:
+            eventually(lambda fault=fault: faulty.calls(verb, name_of(fault)), f"{fault} has met it", LONG)
+        node.apply()
+        node.wait("hang", lambda s: s["phase"] in ("Stopping", "Pending"), LONG) if verb == "delete" else None
+        faulty.mend()
+        nothing_left(node, faulty)
+        assert not any(faulty.calls("kill", name_of(fault)) for fault in faults)
+
+
+@pytest.mark.parametrize("verb", TOLD)
+def test_a_kill_of_the_operator_amid_each_fault_is_repaired(
+    node_dirs: NodeDirs, busybox_rootfs: Path, verb: str
+) -> None:
+    with broken(node_dirs) as (node, faulty):
+        faults = reach(node, faulty, busybox_rootfs, verb)
+        for fault in faults:
+            eventually(lambda fault=fault: faulty.calls(verb, name_of(fault)), f"{fault} has met it", LONG)
+        node.kill()
+        node.start()
+        node.wait_ready(2)
+        faulty.mend()
+        for fault in faults:
+            node.wait(name_of(fault), lambda s: s["phase"] == AFTER[verb] and ready(s), LONG)
+            assert consistent(node, name_of(fault))
+        nothing_left(node, faulty)

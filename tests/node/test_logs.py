@@ -1,0 +1,453 @@
+"""Logs: rotated at full speed, compressed, followed; no line is lost or doubled, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oarlock.linux import mount
+from oarlock.node.checked import JOURNAL
+from tests.node_dirs import NodeDirs
+from tests.operating import Operator, container, eventually, operating
+
+SLOW = 120.0
+"""Seconds that something may take under slow emulation."""
+
+KILLED_AT = Path(__file__).with_name("killed_at.py")
+PAD = "x" * 190
+WIDE = {"maxSize": "1Mi", "maxFiles": 100}
+
+
+def numbered(count: int, first: int = 1, pad: str = PAD) -> str:
+    """A shell command that writes numbered lines as fast as conmon takes them."""
+    return f"awk 'BEGIN {{ for (i = {first}; i < {first + count}; i++) print i \" {pad}\" }}'"
+
+
+def lines(count: int, first: int = 1, pad: str = PAD) -> bytes:
+    """What `numbered` writes."""
+    return b"".join(b"%d %s\n" % (number, pad.encode()) for number in range(first, first + count))
+
+
+def shell(name: str, rootfs: Path, script: str, **fields: Any) -> dict[str, Any]:
+    return container(name, rootfs, "sh", "-c", script, **{"restartPolicy": "Never"} | fields)
+
+
+def log_path(node: Operator, name: str) -> Path:
+    current = eventually(lambda: node.records().get(name, {}).get("current"), f"{name} has an attempt")
+    return Path(current["logPath"])
+
+
+def rotated(log: Path) -> dict[int, str]:
+    """The rotated files of a log: number and name."""
+    names = [each.name for each in log.parent.glob(f"{log.name}.*") if each.suffix not in (".tmp", ".new")]
+    return {int(name.removeprefix(f"{log.name}.").removesuffix(".gz")): name for name in names}
+
+
+def printed(node: Operator, *arguments: str) -> bytes:
+    """What `oarlock logs` prints to stdout, byte for byte."""
+    output = node.dirs.root / "printed"
+    with node.beside("logs", *arguments, output=output) as process:
+        _, errors = process.communicate(timeout=SLOW)
+    assert process.returncode == 0, errors.decode()
+    return output.read_bytes()
+
+
+def assert_same(found: bytes, wanted: bytes) -> None:
+    """Compare long outputs without printing them."""
+    if found != wanted:
+        index = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
+        raise AssertionError(
+            f"{len(found)} bytes instead of {len(wanted)}; from byte {index} on {found[index - 60 : index + 60]!r} "
+            f"instead of {wanted[index - 60 : index + 60]!r}"
+        )
+
+
+def test_at_full_speed_no_line_is_lost_or_doubled(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 200_000
+    with operating(node_dirs) as node:
+        node.apply(shell("chatty", busybox_rootfs, numbered(count), logRotation=WIDE))
+        log = log_path(node, "chatty")
+        node.wait("chatty", lambda s: s["phase"] == "Succeeded", SLOW)
+        assert len(rotated(log)) >= 3
+        assert_same(printed(node, "chatty"), lines(count))
+
+
+def test_of_too_many_files_the_last_ones_are_kept(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 200_000
+    with operating(node_dirs) as node:
+        rotation = {"maxSize": "256Ki", "maxFiles": 3}
+        node.apply(shell("chatty", busybox_rootfs, numbered(count) + "; sleep 1000", logRotation=rotation))
+        log = log_path(node, "chatty")
+        eventually(lambda: f"{count} {PAD}\n".encode() in newest(log), "the last line", SLOW)
+        eventually(lambda: len(rotated(log)) == 2 and max(rotated(log)) > 3, "three files are left")
+        kept = printed(node, "chatty")
+        first = int(kept.split(b" ", 1)[0]) if not kept.startswith(b"x") else None
+        wanted = lines(count)
+        assert wanted.endswith(kept), first
+        assert len(kept) > 256 << 10
+
+
+@pytest.mark.parametrize("point", ["log renamed", "conmon told to reopen"])
+def test_a_rotation_that_a_kill_cut_off_is_finished_by_the_next_operator(
+    node_dirs: NodeDirs, busybox_rootfs: Path, point: str
+) -> None:
+    count = 6000
+    killed = Operator(node_dirs, entry=(str(KILLED_AT), point))
+    killed.start()
+    killed.apply(shell("steady", busybox_rootfs, steady(count), logRotation={"maxSize": "20Ki", "maxFiles": 100}))
+    log = log_path(killed, "steady")
+    assert killed.process is not None
+    assert killed.process.wait(timeout=SLOW) == -signal.SIGKILL, killed.log()
+    assert list(rotated(log)) == [1]
+    with operating(node_dirs) as node:
+        eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
+        assert len(rotated(log)) > 1
+        assert_same(printed(node, "steady"), counted(count))
+
+
+def test_a_conmon_that_is_stopped_loses_nothing_by_rotations_and_restarts_of_the_operator(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    count = 6000
+    rotation = {"maxSize": "20Ki", "maxFiles": 100}
+    with operating(node_dirs) as node:
+        node.apply(shell("steady", busybox_rootfs, steady(count)))
+        log = log_path(node, "steady")
+        eventually(lambda: log.exists() and log.stat().st_size > 20 << 10, "it has written", SLOW)
+        with stopped(conmon_of(node, "steady")):
+            node.apply(shell("steady", busybox_rootfs, steady(count), logRotation=rotation))
+            eventually(lambda: rotated(log), "renamed; conmon has not opened a new one")
+            node.kill()
+            node.start()
+            node.wait_ready(2)
+            assert not log.exists()
+        eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
+        assert_same(printed(node, "steady"), counted(count))
+
+
+def test_a_full_control_fifo_puts_the_rotation_off(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 6000
+    with operating(node_dirs) as node:
+        node.apply(shell("steady", busybox_rootfs, steady(count)))
+        log = log_path(node, "steady")
+        eventually(lambda: log.exists() and log.stat().st_size > 20 << 10, "it has written", SLOW)
+        with stopped(conmon_of(node, "steady")):
+            fill(node_dirs.run / "bundles" / log_owner(node, "steady") / "ctl")
+            node.apply(shell("steady", busybox_rootfs, steady(count), logRotation={"maxSize": "20Ki", "maxFiles": 100}))
+            eventually(lambda: "could not be rotated" in node.log(), "it is told")
+            assert log.exists()
+            assert not rotated(log)
+        eventually(lambda: rotated(log), "rotated later", SLOW)
+        eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
+        assert_same(printed(node, "steady"), counted(count))
+
+
+def test_an_order_that_conmon_overlooks_is_given_again(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """conmon 2.1 takes every line of one read for the first: here for a change of the terminal's size."""
+    count = 6000
+    with operating(node_dirs) as node:
+        node.apply(shell("steady", busybox_rootfs, steady(count)))
+        log = log_path(node, "steady")
+        eventually(lambda: log.exists() and log.stat().st_size > 20 << 10, "it has written", SLOW)
+        with stopped(conmon_of(node, "steady")):
+            (node_dirs.run / "bundles" / log_owner(node, "steady") / "ctl").write_text("1 24 80\n")
+            node.apply(shell("steady", busybox_rootfs, steady(count), logRotation={"maxSize": "20Ki", "maxFiles": 100}))
+            eventually(lambda: rotated(log), "renamed")
+        eventually(lambda: len(rotated(log)) > 1, "rotated again", SLOW)
+        eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
+        assert_same(printed(node, "steady"), counted(count))
+
+
+def test_another_rotation_applies_in_place(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    write = numbered(3000) + "; sleep 1000"
+    with operating(node_dirs) as node:
+
+        def apply(**rotation: Any) -> None:
+            node.apply(shell("web", busybox_rootfs, write, logRotation=rotation))
+
+        apply(maxSize="64Ki", maxFiles=50)
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        log = log_path(node, "web")
+        eventually(lambda: rotated(log), "rotated")
+        eventually(lambda: f" 3000 {PAD}\n".encode() in newest(log), "all is written", SLOW)
+        known = max(rotated(log))
+        apply(maxSize="4Ki", maxFiles=50)
+        eventually(lambda: max(rotated(log)) > known, "rotated at the smaller size, though nothing is written")
+        apply(maxSize="4Ki", maxFiles=2)
+        eventually(lambda: len(rotated(log)) == 1, "older ones are gone at once")
+        apply(maxSize="4Ki", maxFiles=2, compress=True)
+        assert node.status("web")["pid"] == pid
+
+
+def test_a_log_that_somebody_removed_is_begun_anew(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(shell("steady", busybox_rootfs, "while true; do echo tick; usleep 100000; done"))
+        log = log_path(node, "steady")
+        eventually(log.exists, "the log")
+        for removed in (log, log.parent):
+            eventually(lambda: b"tick" in newest(log), "it writes")
+            shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
+            eventually(lambda: b"tick" in newest(log), f"it writes again, without {removed}", SLOW)
+
+
+def test_a_log_that_grew_while_no_operator_ran_is_rotated_by_the_next(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    count = 20_000
+    with operating(node_dirs) as node:
+        script = f"until [ -e /go ]; do usleep 10000; done; {numbered(count)}; sleep 1000"
+        node.apply(shell("chatty", busybox_rootfs, script, logRotation={"maxSize": "64Ki"}))
+        pid = node.wait("chatty", lambda s: s["phase"] == "Running")["pid"]
+        log = log_path(node, "chatty")
+        node.kill()
+        Path(f"/proc/{pid}/root/go").touch()
+        eventually(lambda: f"{count} {PAD}\n".encode() in newest(log), "the last line", SLOW)
+        assert not rotated(log)
+        node.start()
+        eventually(lambda: list(rotated(log)) == [1] and log.exists(), "rotated", SLOW)
+        assert_same(printed(node, "chatty"), lines(count))
+
+
+def test_a_disk_without_room_puts_rotation_off_and_that_is_told_once(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 6000
+    node_dirs.state.mkdir()
+    mount.mount_tmpfs(node_dirs.state, 32 << 20, 0o700)
+    with operating(node_dirs) as node:
+        node.wait_ready()
+        filler = node_dirs.state / "filler"
+        filler.write_bytes(b"x" * (20 << 20))
+        rotation = {"maxSize": "20Ki", "maxFiles": 100}
+        node.apply(shell("steady", busybox_rootfs, steady(count), logRotation=rotation))
+        log = log_path(node, "steady")
+        eventually(lambda: "could not be rotated: No space left on device" in node.log(), "it is told", SLOW)
+        eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
+        assert not rotated(log)
+        assert node.log().count("could not be rotated") == 1
+        filler.unlink()
+        eventually(lambda: rotated(log), "rotated once there is room", SLOW)
+        assert_same(printed(node, "steady"), counted(count))
+
+
+def test_one_file_alone_cannot_be_rotated(node_dirs: NodeDirs) -> None:
+    done = Operator(node_dirs).command("run", "--log-max-files", "1", check=False)
+    assert done.returncode != 0
+    assert "--log-max-files: must be at least 2" in done.stderr
+
+
+def test_rotated_files_are_compressed_and_read_as_before(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 40_000
+    with operating(node_dirs, "--log-compress") as node:
+        rotation = {"maxSize": "512Ki", "maxFiles": 100}
+        node.apply(shell("chatty", busybox_rootfs, numbered(count) + "; sleep 1000", logRotation=rotation))
+        log = log_path(node, "chatty")
+        eventually(lambda: f"{count} {PAD}\n".encode() in newest(log), "all is written", SLOW)
+        eventually(lambda: packed(log), "compressed", SLOW)
+        oldest = gzip.decompress((log.parent / rotated(log)[1]).read_bytes())
+        assert oldest.splitlines()[0].endswith(b" stdout F 1 " + PAD.encode())
+        wanted = lines(count)
+        assert_same(printed(node, "chatty"), wanted)
+        assert_same(printed(node, "chatty", "--tail", "30000"), wanted[wanted.index(b"\n10001 ") + 1 :])
+        assert printed(node, "chatty", "--tail", "1") == lines(1, count)
+        written = oldest.splitlines()[-1].split()[0].decode()
+        assert wanted.endswith(printed(node, "chatty", "--since", written))
+        node.apply(
+            shell("chatty", busybox_rootfs, numbered(count) + "; sleep 1000", logRotation=rotation | {"maxFiles": 4})
+        )
+        eventually(lambda: len(rotated(log)) == 3, "compressed ones count too")
+        assert wanted.endswith(printed(node, "chatty"))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_follower_prints_every_line_once_over_rotations(
+    node_dirs: NodeDirs, busybox_rootfs: Path, compress: bool
+) -> None:
+    count, turns = 20_000, 8
+    bursts = "; ".join(f"{numbered(count, 1 + count * turn)}; usleep 200000" for turn in range(turns))
+    with operating(node_dirs) as node:
+        rotation = {"maxSize": "1Mi", "maxFiles": 100, "compress": compress}
+        node.apply(shell("chatty", busybox_rootfs, bursts, logRotation=rotation))
+        log = log_path(node, "chatty")
+        printed_to = node_dirs.root / "followed"
+        with node.beside("logs", "-f", "chatty", output=printed_to) as follower:
+            node.wait("chatty", lambda s: s["phase"] == "Succeeded", SLOW)
+            assert follower.wait(timeout=SLOW) == 0
+        assert len(rotated(log)) >= 3
+        assert_same(printed_to.read_bytes(), lines(count * turns))
+
+
+def test_a_follower_goes_on_with_the_next_attempt(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    count = 20_000
+    script = f"{numbered(count)}; printf 'no end'; until [ -e /go ]; do usleep 10000; done; exit 1"
+    with operating(node_dirs) as node:
+        rotation = {"maxSize": "256Ki", "maxFiles": 100, "compress": True}
+        web = shell("web", busybox_rootfs, script, restartPolicy="OnFailure", logRotation=rotation)
+        node.apply(web)
+        first = node.wait("web", lambda s: s["phase"] == "Running")
+        log = log_path(node, "web")
+        printed_to = node_dirs.root / "followed"
+        with node.beside("logs", "-f", "web", output=printed_to) as follower:
+            eventually(lambda: printed_to.read_bytes().endswith(b"no end"), "the prompt", SLOW)
+            Path(f"/proc/{first['pid']}/root/go").touch()
+            node.wait("web", lambda s: s["phase"] == "Running" and s["restartCount"] == 1, SLOW)
+            second = log.with_name("2.log")
+            eventually(lambda: b" P no end" in newest(second), "the second attempt has written", SLOW)
+            eventually(lambda: printed_to.read_bytes().count(b"no end") == 2, "both are printed", SLOW)
+            assert follower.poll() is None
+            node.apply(web | {"spec": web["spec"] | {"state": "Stopped", "terminationGracePeriodSeconds": 0}})
+            assert follower.wait(timeout=SLOW) == 0
+        one = lines(count) + b"no end"
+        assert_same(printed_to.read_bytes(), one + b"\n" + one)
+        assert_same(printed(node, "web", "--previous"), one)
+        assert_same(printed(node, "web", "-p", "--tail", "2"), lines(1, count) + b"no end")
+
+
+def test_bytes_come_out_as_they_went_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """NULs, no UTF-8, lines that look like lines of the log, CRLF, a line of 5 MiB, no newline at the end."""
+    strange = (
+        bytes(range(256)) * 64
+        + b"\n\n\r\nover\rwritten\r\n"
+        + b"2026-01-31T12:00:00.000000000+00:00 stdout F not a line of the log\n"
+        + b"2026-01-31T12:00:00.000000000+00:00 stderr P nor this\n"
+        + b"stdout F\n P \nF \n\xff\xfe\x00\n"
+        + os.urandom(1 << 20)
+        + b"\n"
+        + b"long" * (5 << 18)
+        + b"\nlast, without an end"
+    )
+    rootfs = node_dirs.root / "rootfs"
+    shutil.copytree(busybox_rootfs, rootfs, symlinks=True)
+    (rootfs / "strange").write_bytes(strange)
+    with operating(node_dirs) as node:
+        node.apply(shell("odd", rootfs, "cat /strange", logRotation={"maxSize": "64Ki", "maxFiles": 100}))
+        printed_to = node_dirs.root / "followed"
+        log_path(node, "odd")
+        with node.beside("logs", "-f", "odd", output=printed_to) as follower:
+            node.wait("odd", lambda s: s["phase"] == "Succeeded", SLOW)
+            assert follower.wait(timeout=SLOW) == 0
+        assert_same(printed_to.read_bytes(), strange)
+        assert_same(printed(node, "odd"), strange)
+        assert_same(printed(node, "odd", "--tail", "2"), strange[strange.rindex(b"\nlong") + 1 :])
+
+
+def test_the_two_streams_keep_apart_though_their_parts_are_mixed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    script = (
+        "for i in 1 2 3 4 5; do printf out$i-; usleep 20000; printf err$i- >&2; usleep 20000; done; "
+        "echo; usleep 20000; echo >&2; echo last; printf open >&2"
+    )
+    with operating(node_dirs) as node:
+        node.apply(shell("two", busybox_rootfs, script))
+        node.wait("two", lambda s: s["phase"] == "Succeeded", SLOW)
+        done = node.command("logs", "two")
+        assert done.stdout == "out1-out2-out3-out4-out5-\nlast\n"
+        assert done.stderr.startswith("err1-err2-err3-err4-err5-\nopen")
+        tail = node.command("logs", "two", "--tail", "2")
+        assert (tail.stdout, tail.stderr.startswith("open")) == ("last\n", True)
+
+
+def test_the_journal_has_the_lines_too_and_a_missing_journal_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Where this machine has a journal, its lines are looked for there; where it has none, nothing is started."""
+    if not JOURNAL.is_socket():
+        done = Operator(node_dirs).command("run", "--journald", check=False)
+        assert done.returncode == 2
+        assert f"--journald: no journal listens at {JOURNAL}; start systemd-journald" in done.stderr
+        assert not node_dirs.state.exists()
+        return
+    with operating(node_dirs, "--journald") as node:
+        node.apply(shell("web", busybox_rootfs, "echo out; echo err >&2; printf 'in '; sleep 1; echo parts"))
+        node.wait("web", lambda s: s["phase"] == "Succeeded", SLOW)
+        (ended,) = node.records()["web"]["exits"]
+        match = f"CONTAINER_ID_FULL={ended['containerID']}"
+        eventually(lambda: len(journal(match)) == 3, "all in the journal", SLOW)
+        told = journal(match)
+        assert [each["MESSAGE"].rstrip("\n") for each in told] == ["out", "err", "in parts"]
+        assert {each["CONTAINER_NAME"] for each in told} == {"default/web"}
+        assert {each["CONTAINER_ID"] for each in told} == {ended["containerID"][:12]}
+        assert [each["PRIORITY"] for each in told] == ["6", "3", "6"]
+        assert printed(node, "web") == b"out\nin parts\n"
+
+
+# What the tests above say with one word.
+
+
+def steady(count: int) -> str:
+    """A shell command that writes the numbers up to `count`, some hundreds a second, and goes on living."""
+    turn = "echo $i; [ $((i % 50)) != 0 ] || usleep 20000; i=$((i + 1))"
+    return f"i=1; while [ $i -le {count} ]; do {turn}; done; sleep 1000"
+
+
+def counted(count: int) -> bytes:
+    """What `steady` writes."""
+    return b"".join(b"%d\n" % number for number in range(1, count + 1))
+
+
+def newest(log: Path) -> bytes:
+    """The end of a log, also when it was rotated just now."""
+    names = rotated(log)
+    paths = [log.parent / names[max(names)], log] if names else [log]
+    return b"".join(map(tail, paths))
+
+
+def tail(path: Path, size: int = 1 << 16) -> bytes:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - size))
+        return file.read()
+    return b""
+
+
+def packed(log: Path) -> bool:
+    """Whether all rotated files are compressed but the newest."""
+    names = rotated(log)
+    return [name.endswith(".gz") for _, name in sorted(names.items())] == [True] * (len(names) - 1) + [False]
+
+
+def journal(match: str) -> list[dict[str, Any]]:
+    """What systemd's journal has of that field."""
+    done = subprocess.run(
+        ["journalctl", "--no-pager", "-o", "json", match],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SLOW,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def log_owner(node: Operator, name: str) -> str:
+    owner: str = node.records()[name]["current"]["containerID"]
+    return owner
+
+
+def conmon_of(node: Operator, name: str) -> int:
+    pid: int = eventually(lambda: node.records()[name]["current"].get("monitorPID"), "its conmon")
+    return pid
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def fill(fifo: Path) -> None:
+    """Fill conmon's control fifo with orders that mean nothing: sizes of a terminal that is not there."""
+    fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"9 0 0\n" * 33)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"9 0 0\n")
+    os.close(fd)
