@@ -12,9 +12,15 @@ from benchmarks.setting import Setting, running
 from benchmarks.table import Figure
 from tests.operating import container, eventually
 
-_SIZE = 200_000_000
-_LINE = "x" * 127
-_COMMAND = ("sh", "-c", f"mkfifo /tmp/go; read line </tmp/go; yes {_LINE} | head -c {_SIZE}")
+_PIECE = 7_812 * 128
+_PIECES = 200
+_SIZE = _PIECE * _PIECES
+_COMMAND = (
+    *("sh", "-c"),
+    f"yes {'x' * 127} | head -c {_PIECE} >/tmp/piece; set -- $(yes /tmp/piece | head -n {_PIECES}); "
+    'mkfifo /tmp/go; read line </tmp/go; exec cat "$@"',
+)
+"""Lines of 128 bytes, written as fast as they can be read out of memory."""
 _DEADLINE = 60.0
 
 

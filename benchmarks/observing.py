@@ -20,22 +20,23 @@ from tests.cluster.control_plane import ControlPlane
 COLLECTION = "/apis/oarlock.dev/v1alpha1/namespaces/default/containerspecs"
 DEADLINE = 60.0
 
+Record = Mapping[str, Any]
 Status = Mapping[str, Any]
 
 
 class RecordWatch:
-    """Sees each record when it is renamed into its place."""
+    """Sees each record when it is renamed into its place, and when it is removed."""
 
     def __init__(self, records: Path) -> None:
         self._records = records
         self._inotify = Inotify()
-        self._inotify.add(records, Mask.MOVED_TO)
+        self._inotify.add(records, Mask.MOVED_TO | Mask.DELETE)
 
     def close(self) -> None:
         self._inotify.close()
 
-    def wait(self, name: str, until: Callable[[Status], bool]) -> float:
-        """When the record of this object first had a status for which `until` holds."""
+    def wait(self, name: str, until: Callable[[Record], bool]) -> float:
+        """When there was first a record of this object for which `until` holds."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             events = self._inotify.wait(end - time.monotonic())
@@ -45,30 +46,18 @@ class RecordWatch:
                     record = json.loads(path.read_bytes())
                 except FileNotFoundError:
                     continue
-                if record["name"] == name and until(record["status"]):
+                if record["name"] == name and until(record):
                     return seen
         raise AssertionError(f"record of {name}: not within {DEADLINE:g} s")
 
-
-class RemovalWatch:
-    """Sees each entry of a folder go."""
-
-    def __init__(self, folder: Path) -> None:
-        self._inotify = Inotify()
-        self._inotify.add(folder, Mask.DELETE)
-
-    def close(self) -> None:
-        self._inotify.close()
-
-    def wait(self, name: str) -> float:
-        """When the entry of this name went, which was after the wait before this one."""
+    def wait_removed(self, uid: str) -> float:
+        """When the record of the object with this uid was removed."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             events = self._inotify.wait(end - time.monotonic())
-            seen = time.monotonic()
-            if any(event.name == name for event in events):
-                return seen
-        raise AssertionError(f"{name}: still there after {DEADLINE:g} s")
+            if any(event.name == f"{uid}.json" and event.mask & Mask.DELETE for event in events):
+                return time.monotonic()
+        raise AssertionError(f"record of {uid}: still there after {DEADLINE:g} s")
 
 
 class Api:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.observing import RecordWatch, Status
+from benchmarks.observing import Record, RecordWatch
 from benchmarks.setting import Setting, running
 from benchmarks.table import Figure
 from tests.operating import container, eventually
@@ -96,5 +96,5 @@ def _object(setting: Setting, records: RecordWatch, name: str) -> tuple[float, f
     return ran - began, seen - began, ended - ordered
 
 
-def _runs(status: Status) -> bool:
-    return bool(status.get("phase") == "Running")
+def _runs(record: Record) -> bool:
+    return bool(record["status"].get("phase") == "Running")

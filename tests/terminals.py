@@ -16,7 +16,7 @@ import termios
 import time
 from collections.abc import Iterator
 
-from tests.operating import DEADLINE, Operator, eventually
+from tests.operating import DEADLINE, PATIENCE, Operator, eventually
 
 
 class Person:
@@ -53,7 +53,7 @@ class Person:
         """Press these keys."""
         os.write(self._master, text.encode())
 
-    def reads(self, pattern: str, deadline: float = DEADLINE) -> re.Match[bytes]:
+    def reads(self, pattern: str, deadline: float = DEADLINE * PATIENCE) -> re.Match[bytes]:
         """Read until this (a regular expression) is on the screen; what was before it is forgotten."""
         end = time.monotonic() + deadline
         while (match := re.search(pattern.encode(), self.seen)) is None:
@@ -63,7 +63,7 @@ class Person:
         self.seen = self.seen[match.end() :]
         return match
 
-    def ends(self, deadline: float = DEADLINE) -> int:
+    def ends(self, deadline: float = DEADLINE * PATIENCE) -> int:
         """Wait for the command's end; its exit code."""
         end = time.monotonic() + deadline
         while self.process.poll() is None:

@@ -294,6 +294,17 @@ def test_the_pod_has_of_the_node_what_the_operator_needs(helm: Helm) -> None:
     }
 
 
+def test_the_host_s_systemd_and_journal_are_mounted_for_those_who_use_them(helm: Helm) -> None:
+    def mounted(**config: Any) -> set[str]:
+        (operator,) = pod_of(helm.template({"config": config}))["containers"]
+        return {each["mountPath"] for each in operator["volumeMounts"] if each["mountPath"].startswith("/run/")}
+
+    own = {"/run/oarlock"}
+    assert mounted() == own
+    assert mounted(cgroupManager="systemd") == own | {"/run/systemd/system", "/run/dbus"}
+    assert mounted(journald=True) == own | {"/run/systemd/journal"}
+
+
 def test_the_probes_ask_where_the_operator_listens(helm: Helm) -> None:
     def probed(values: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
         (operator,) = pod_of(helm.template(values))["containers"]
@@ -459,6 +470,7 @@ def test_every_option_arrives(loaded: Callable[..., Configuration]) -> None:
         runtimes=(("kata", Path("/opt/kata/bin/kata-runtime")), ("crun", Path("crun"))),
         default_trust_level=read.default_trust_level.UNTRUSTED,
         no_pivot=True,
+        cgroup_manager=read.cgroup_manager.CGROUPFS,
         cgroup_parent="/machine/oarlock",
         max_parallel_creates=1_000_000,
         create_timeout=5400.0,

@@ -61,15 +61,15 @@ def fault(verb: str, name: str) -> str:
 
 
 def name_of(arguments: list[str]) -> str:
-    """The name of the object, which is its host name in the bundle."""
-    words = " ".join(arguments).replace("=", " ").split()
-    root = words[words.index("--root") + 1] if "--root" in words else ""
-    bundle = os.path.join(os.path.dirname(root), "bundles", words[-1])
-    try:
-        with open(f"{bundle}/config.json") as file:
-            return json.load(file)["hostname"]
-    except (OSError, KeyError):
-        return "-"
+    """The name of the object, which is its host name in the bundle; kept, since the bundle goes first."""
+    container = arguments[-1]
+    if "--bundle" in arguments:
+        with (
+            open(f"{arguments[arguments.index('--bundle') + 1]}/config.json") as config,
+            open(f"{FOLDER}/{container}", "w") as kept,
+        ):
+            kept.write(json.load(config)["hostname"])
+    return read(container) or "-"
 
 
 def read(name: str) -> str:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, eventually, operating
+from tests.operating import PATIENCE, Operator, container, eventually, operating
 from tests.running import processes
 from tests.terminals import at_a_terminal
 
-LONG = 60.0
+LONG = 60.0 * PATIENCE
 NUMBERS = itertools.count()
 
 

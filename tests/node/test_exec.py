@@ -26,11 +26,11 @@ from oarlock.runtime.execution import OUTPUT_LIMIT, ExecResult
 from oarlock.runtime.monitor import MonitorSettings
 from oarlock.runtime.runtime import Runtime
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, census, container, eventually, operating
+from tests.operating import PATIENCE, Operator, census, container, eventually, operating
 from tests.running import arguments, processes
 from tests.terminals import at_a_terminal
 
-LONG = 60.0
+LONG = 60.0 * PATIENCE
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
@@ -185,6 +185,24 @@ async def test_a_flood_is_cut_off_and_said_so(node_dirs: NodeDirs, busybox_rootf
         assert len(told.value.stdout) <= OUTPUT_LIMIT
         written = sum(path.stat().st_size for path in inside.container.bundle.glob("*") if path.is_file())
         assert written < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("lies", "told"), [("/bin/true", "told no process of its own"), ("/bin/false", "without a word")]
+)
+async def test_a_runtime_that_lies_or_says_nothing_is_told(
+    node_dirs: NodeDirs, busybox_rootfs: Path, lies: str, told: str
+) -> None:
+    with running(node_dirs, busybox_rootfs) as (node, inside):
+        node.kill()
+        path = node_dirs.state / "records" / f"{node.records()['web']['uid']}.json"
+        path.write_text(path.read_text().replace(f'"runtime":"{inside.container.runtime}"', f'"runtime":"{lies}"'))
+        inside = Inside(node, "web")
+        with pytest.raises(ExecSyncError, match="without a word"):
+            await inside.exec("true")
+        done = node.command("exec", "web", "--", "true", check=False)
+        assert (done.returncode, told in done.stderr) == (1, True)
+        assert inside.leftovers == []
 
 
 async def test_a_call_counts_with_the_containers_own_monitor(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -9,18 +10,25 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oarlock.cgroups.place import place
+from oarlock.errors import RuntimeFailure
+from oarlock.records.model import Current
+from oarlock.runtime.container import Container
+from oarlock.runtime.execprocess import ExecProcess
+from oarlock.runtime.execution import exec_sync
+from oarlock.runtime.monitor import MonitorSettings
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, eventually, left, live_inits
 
 SCRIPT = Path(__file__).with_name("faulty_runtime.py")
-LONG = 120.0
+LONG = 60.0
 KINDS = ("fail", "fail-after", "hang", "hang-after", "die", "die-after", "lie")
 
 TOLD: dict[str, dict[str, str]] = {
@@ -95,11 +103,14 @@ class Faulty:
         draft.write_text(fault)
         draft.rename(self._folder / f"{verb}.{name}")
 
+    def mend_one(self, verb: str, name: str) -> None:
+        """This call does what it should."""
+        (self._folder / f"{verb}.{name}").unlink()
+
     def mend(self) -> None:
         """Every call does what it should."""
-        for verb in TOLD:
-            for each in self._folder.glob(f"{verb}.*"):
-                each.unlink()
+        for each in self._folder.glob("*.*"):
+            each.unlink()
 
     def calls(self, verb: str, name: str) -> int:
         """How often this was called."""
@@ -136,7 +147,7 @@ def name_of(fault: str) -> str:
     return fault.replace(" ", "-")
 
 
-def objects(faults: dict[str, str], rootfs: Path, state: str) -> list[dict[str, Any]]:
+def objects(faults: Iterable[str], rootfs: Path, state: str) -> list[dict[str, Any]]:
     """One object for each fault, named by it."""
     script = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
     return [
@@ -209,7 +220,6 @@ def test_each_fault_is_told_and_got_over(node_dirs: NodeDirs, busybox_rootfs: Pa
         for fault in faults:
             node.wait(name_of(fault), lambda s: s["phase"] == AFTER[verb] and ready(s), LONG)
             assert consistent(node, name_of(fault))
-        os.kill(1, 0)
         nothing_left(node, faulty)
 
 
@@ -228,7 +238,6 @@ def test_a_deletion_amid_each_fault_leaves_nothing(node_dirs: NodeDirs, busybox_
         for fault in faults:
             eventually(lambda fault=fault: faulty.calls(verb, name_of(fault)), f"{fault} has met it", LONG)
         node.apply()
-        node.wait("hang", lambda s: s["phase"] in ("Stopping", "Pending"), LONG) if verb == "delete" else None
         faulty.mend()
         nothing_left(node, faulty)
         assert not any(faulty.calls("kill", name_of(fault)) for fault in faults)
@@ -250,3 +259,158 @@ def test_a_kill_of_the_operator_amid_each_fault_is_repaired(
             node.wait(name_of(fault), lambda s: s["phase"] == AFTER[verb] and ready(s), LONG)
             assert consistent(node, name_of(fault))
         nothing_left(node, faulty)
+
+
+STATE = {
+    "fail": "AdoptContainerError: faulty state: state is out of order",
+    "hang": "AdoptContainerError: faulty state gave no answer within",
+    "die-after": "AdoptContainerError: faulty state: ended by signal 9",
+    "lie": "AdoptContainerError: faulty state printed .* which is no state",
+    "lie []": "AdoptContainerError: faulty state printed .* which is no state",
+    'lie {"status": "stopped"}': "Running: ",
+    'lie {"status": "running"}': "Running: ",
+}
+
+
+@pytest.mark.parametrize("start", ["hang", "hang-after"])
+def test_whether_a_container_was_started_is_found_out_whatever_the_runtime_says(
+    node_dirs: NodeDirs, busybox_rootfs: Path, start: str
+) -> None:
+    """The operator is killed while `start` is under way: before it was done, and after it."""
+    names = {fault: f"c{number}" for number, fault in enumerate(STATE)}
+    with broken(node_dirs) as (node, faulty):
+        for fault, name in names.items():
+            faulty.break_("start", start, name)
+            faulty.break_("state", fault, name)
+        node.apply(*objects(names.values(), busybox_rootfs, "Running"))
+        for name in names.values():
+            eventually(lambda name=name: faulty.calls("start", name), "it is being started", LONG)
+            if start == "hang-after":
+                eventually(lambda name=name: runs_its_command(node, name), "its command runs", LONG)
+        node.kill()
+        for name in names.values():
+            faulty.mend_one("start", name)
+        node.start()
+        for fault, name in names.items():
+            node.wait(name, says(STATE[fault] if start == "hang-after" else "Running: "), LONG)
+            eventually(lambda name=name: consistent(node, name), f"the status after {fault} is true", LONG)
+        faulty.mend()
+        for name in names.values():
+            node.wait(name, ready, LONG)
+            assert consistent(node, name)
+        nothing_left(node, faulty)
+
+
+def runs_its_command(node: Operator, name: str) -> bool:
+    """Whether the recorded process executes what the object says."""
+    pid = (node.records().get(name, {}).get("current") or {}).get("pid")
+    return pid is not None and b"trap" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_container_without_a_record_is_removed_once_the_runtime_can(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with broken(node_dirs) as (node, faulty):
+        node.apply(*objects({"stray": "", "other": ""}, busybox_rootfs, "Running"))
+        pids = {name: node.wait(name, ready, LONG)["pid"] for name in ("stray", "other")}
+        node.kill()
+        (node_dirs.state / "records" / f"{node.records()['stray']['uid']}.json").unlink()
+        (node_dirs.manifests / "objects.yaml").unlink()
+        node.apply(*objects({"other": ""}, busybox_rootfs, "Running"))
+        faulty.break_("delete", "hang", "stray")
+        node.start()
+        node.wait_ready(2)
+        assert node.wait("other", ready)["pid"] == pids["other"]
+        eventually(
+            lambda: "has no record, and is not removed: faulty delete gave no answer" in node.log(), "told", LONG
+        )
+        faulty.mend()
+        eventually(lambda: {len(found) for found in left(node_dirs).values()} == {1}, "the stray is gone", LONG)
+        nothing_left(node, faulty)
+
+
+@pytest.mark.parametrize("verb", ["create", "start", "delete"])
+def test_the_operator_ends_while_the_runtime_hangs(node_dirs: NodeDirs, busybox_rootfs: Path, verb: str) -> None:
+    with broken(node_dirs) as (node, faulty):
+        node.apply(*objects({"web": ""}, busybox_rootfs, BEFORE[verb] or "Stopped"))
+        node.wait("web", ready, LONG)
+        faulty.break_(verb, "hang", "web")
+        node.apply(*objects({"web": ""}, busybox_rootfs, AFTER[verb]))
+        eventually(lambda: faulty.calls(verb, "web"), "it hangs", LONG)
+        assert node.stop() == 0
+        eventually(lambda: not faulty.processes(), "no process of the runtime is left")
+        faulty.mend()
+        node.start()
+        node.wait("web", lambda s: s["phase"] == AFTER[verb] and ready(s), LONG)
+        nothing_left(node, faulty)
+
+
+EXEC = {
+    "fail": "exec is out of order",
+    "fail-after": "exec is out of order",
+    "hang": "faulty exec started nothing within .* raise --runtime-timeout",
+    "hang-after": "faulty exec started nothing within .* raise --runtime-timeout",
+    "die": "",
+    "die-after": "",
+    "lie": "",
+    "pidfile FOREIGN": "faulty exec named pid .*, which is no child of its monitor",
+}
+
+
+def test_a_command_that_the_runtime_does_not_run_well_is_an_error_and_leaves_nothing(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    names = {fault: f"c{number}" for number, fault in enumerate(EXEC)}
+    with broken(node_dirs) as (node, faulty), subprocess.Popen(["sleep", "1000"]) as foreign:
+        node.apply(*objects(names.values(), busybox_rootfs, "Running"))
+        for fault, name in names.items():
+            node.wait(name, ready, LONG)
+            faulty.break_("exec", fault.replace("FOREIGN", str(foreign.pid)), name)
+        errors = asyncio.run(all_exec(node, faulty, names))
+        for fault, name in names.items():
+            assert re.search(EXEC[fault], str(errors[fault])), (fault, errors[fault])
+            procs = node_cgroups.folder_of(node.status(name)["pid"], "pids") / "cgroup.procs"
+            eventually(lambda procs=procs: not any(map(is_command, procs.read_text().split())), f"{fault}: ended")
+            assert not list((node_dirs.run / "bundles").glob("*/exec-*"))
+        eventually(lambda: not faulty.processes(), "no process of the runtime is left")
+        assert foreign.poll() is None
+        foreign.kill()
+        faulty.mend()
+        errors = asyncio.run(all_exec(node, faulty, {"none": "c0"}, "true"))
+        assert errors == {"none": None}
+        nothing_left(node, faulty)
+
+
+def is_command(pid: str) -> bool:
+    """Whether this is the command that the test had run."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\0004321")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def all_exec(
+    node: Operator, faulty: Faulty, names: dict[str, str], *command: str
+) -> dict[str, RuntimeFailure | None]:
+    """Run a command in each of these containers at once; how that failed."""
+    dirs = node.dirs
+    settings = MonitorSettings(
+        conmon=Path(shutil.which("conmon") or "conmon"),
+        runtime_root=dirs.run / "runtime",
+        exits=dirs.run / "exits",
+        sockets=dirs.run / "sockets",
+        runtime_timeout=faulty.timeout,
+    )
+
+    async def one(name: str) -> RuntimeFailure | None:
+        current = Current.model_validate(node.records()[name]["current"])
+        where = place(current.cgroupManager, current.cgroupParent, current.containerID)
+        bundle = dirs.run / "bundles" / current.containerID
+        target = Container(current.containerID, faulty.path, bundle, Path(current.logPath), where)
+        try:
+            await exec_sync(settings, target, ExecProcess(command or ("sleep", "4321")), LONG)
+        except RuntimeFailure as error:
+            return error
+        return None
+
+    return dict(zip(names, await asyncio.gather(*map(one, names.values())), strict=True))

@@ -102,14 +102,18 @@ def test_a_rotation_that_a_kill_cut_off_is_finished_by_the_next_operator(
     node_dirs: NodeDirs, busybox_rootfs: Path, point: str
 ) -> None:
     count = 6000
+    script = f"{steady(3000, then='true')}; until [ -e /go ]; do usleep 10000; done; {steady(count, first=3001)}"
     killed = Operator(node_dirs, entry=(str(KILLED_AT), point))
     killed.start()
-    killed.apply(shell("steady", busybox_rootfs, steady(count), logRotation={"maxSize": "20Ki", "maxFiles": 100}))
+    killed.apply(shell("steady", busybox_rootfs, script, logRotation={"maxSize": "20Ki", "maxFiles": 100}))
     log = log_path(killed, "steady")
     assert killed.process is not None
     assert killed.process.wait(timeout=SLOW) == -signal.SIGKILL, killed.log()
     assert list(rotated(log)) == [1]
     with operating(node_dirs) as node:
+        eventually(log.exists, "a new file")
+        pid = node.records()["steady"]["current"]["pid"]
+        Path(f"/proc/{pid}/root/go").touch()
         eventually(lambda: f" {count}\n".encode() in newest(log), "the last line", SLOW)
         assert len(rotated(log)) > 1
         assert_same(printed(node, "steady"), counted(count))
@@ -169,23 +173,23 @@ def test_an_order_that_conmon_overlooks_is_given_again(node_dirs: NodeDirs, busy
 
 
 def test_another_rotation_applies_in_place(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    write = numbered(3000) + "; sleep 1000"
+    write = f"{numbered(3000)}; until [ -e /go ]; do usleep 10000; done; {steady(1000)}"
     with operating(node_dirs) as node:
 
         def apply(**rotation: Any) -> None:
             node.apply(shell("web", busybox_rootfs, write, logRotation=rotation))
 
-        apply(maxSize="64Ki", maxFiles=50)
+        apply(maxSize="10Mi", maxFiles=50)
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
         log = log_path(node, "web")
-        eventually(lambda: rotated(log), "rotated")
         eventually(lambda: f" 3000 {PAD}\n".encode() in newest(log), "all is written", SLOW)
-        known = max(rotated(log))
+        assert not rotated(log)
         apply(maxSize="4Ki", maxFiles=50)
-        eventually(lambda: max(rotated(log)) > known, "rotated at the smaller size, though nothing is written")
-        apply(maxSize="4Ki", maxFiles=2)
-        eventually(lambda: len(rotated(log)) == 1, "older ones are gone at once")
-        apply(maxSize="4Ki", maxFiles=2, compress=True)
+        eventually(lambda: rotated(log), "rotated at the smaller size, though nothing is written")
+        Path(f"/proc/{pid}/root/go").touch()
+        eventually(lambda: len(rotated(log)) > 3 and b" 1000\n" in newest(log), "rotated further", SLOW)
+        apply(maxSize="4Ki", maxFiles=3, compress=True)
+        eventually(lambda: len(rotated(log)) == 2 and packed(log), "older ones are gone at once")
         assert node.status("web")["pid"] == pid
 
 
@@ -379,10 +383,10 @@ def test_the_journal_has_the_lines_too_and_a_missing_journal_is_told(node_dirs: 
 # What the tests above say with one word.
 
 
-def steady(count: int) -> str:
-    """A shell command that writes the numbers up to `count`, some hundreds a second, and goes on living."""
+def steady(count: int, first: int = 1, then: str = "sleep 1000") -> str:
+    """A shell command that writes the numbers up to `count`, a few thousand a second, and goes on with `then`."""
     turn = "echo $i; [ $((i % 50)) != 0 ] || usleep 20000; i=$((i + 1))"
-    return f"i=1; while [ $i -le {count} ]; do {turn}; done; sleep 1000"
+    return f"i={first}; while [ $i -le {count} ]; do {turn}; done; {then}"
 
 
 def counted(count: int) -> bytes:

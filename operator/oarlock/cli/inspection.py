@@ -93,7 +93,7 @@ def _usage(record: Record) -> dict[str, str]:
     from oarlock.cgroups.place import place
 
     current = record.current
-    where = place(current["cgroupManager"], current["cgroupParent"], current["containerID"])
+    where = place(current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock"), current["containerID"])
     used = hierarchy().usage(where.container)
     if used is None:
         return {}

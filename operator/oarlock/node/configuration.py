@@ -190,7 +190,7 @@ class Configuration:
         "The cgroup, or systemd's slice, under which all containers live (default: /oarlock, or oarlock.slice).",
         values.cgroup,
         "Runtime",
-        "PATH|SLICE",
+        "PARENT",
     )
     max_parallel_creates: int = _option(8, "Containers being created at one time.", values.positive, "Runtime", "COUNT")
     create_timeout: float = _option(

@@ -27,7 +27,7 @@ from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
 _LOGS_KEPT = 2
-_EXIT_FILE_WAIT = 5.0
+_EXIT_FILE_WAIT = 20.0
 _OOM_SETTLES = 0.2
 
 

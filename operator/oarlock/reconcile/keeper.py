@@ -12,7 +12,7 @@ from pathlib import Path
 
 from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.quantity import bytes_of
-from oarlock.api.spec import Spec, State
+from oarlock.api.spec import RestartPolicy, Spec, State
 from oarlock.errors import CommandNotRunnable, OarlockError, ObjectGone, RuntimeFailure, StartFailed
 from oarlock.linux import clock
 from oarlock.reconcile import decide as steps
@@ -248,6 +248,9 @@ class Keeper:
     async def _start(self) -> None:
         assert self._attempt is not None
         current = self._attempt.current
+        current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
+        if self._spec.restartPolicy is not RestartPolicy.ALWAYS:
+            self._ledger.save(durable=True)  # what may run once only is not run again after a loss of power
         try:
             await self._attempt.start()
         except RuntimeFailure as error:
@@ -259,7 +262,6 @@ class Keeper:
             await self._refused_by_runtime(str(error), 128)
             return
         current.stage = "started"
-        current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._say("started, pid %s", current.pid)
         self._done()
         self._keep_log()
@@ -369,14 +371,21 @@ class Keeper:
         current = self.record.current
         if self._taken_up or current is None:
             return
+        if self._rebooted:
+            current.pid = current.monitorPID = None  # others may have these numbers now
         attempt = Attempt(self.node, current, self.wake)
         if not self._rebooted and await attempt.adopt():
             self._attempt = attempt
             self._keep_log()
-        elif current.stage != "started" and not await attempt.has_ended():
+        elif current.stage != "started" and not self._ran_before_the_boot() and not await attempt.has_ended():
             await self._discard()
+            self._rebooted = False
         self._taken_up = True
         self.record.problem, self.record.failures = None, 0
+
+    def _ran_before_the_boot(self) -> bool:
+        """Whether the recorded attempt ended with another boot, or may have: its start was begun."""
+        return self._rebooted and self.record.current is not None and self.record.current.startedAt is not None
 
     def _keep_log(self) -> None:
         if self.record.current is not None and self.record.current.stage == "started":

@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from oarlock.cgroups.hierarchy import hierarchy
@@ -76,6 +77,8 @@ async def executing(
                 start_new_session=True,
                 umask=0o022,
             ),
+            call.args[0],
+            folder / "pid",
             settings.runtime_timeout,
         )
         for given in (log_end, start_end, sync_end):
@@ -83,7 +86,7 @@ async def executing(
         try:
             await monitor.join()
             await monitor.collect(log, written)
-            start.write(b"\0")
+            monitor.release(start)
             yield monitor
         finally:
             await asyncio.shield(monitor.end())
@@ -122,12 +125,18 @@ class ExecMonitor:
     """One conmon that runs one command."""
 
     def __init__(
-        self, container: Container, sync: socket.socket, conmon: asyncio.subprocess.Process, runtime_timeout: float
+        self,
+        container: Container,
+        sync: socket.socket,
+        conmon: asyncio.subprocess.Process,
+        program: str,
+        pidfile: Path,
+        runtime_timeout: float,
     ) -> None:
-        self._container, self._sync, self._conmon = container, sync, conmon
-        self._runtime_timeout = runtime_timeout
+        self._container, self._sync, self._conmon, self._program = container, sync, conmon, program
+        self._pidfile, self._runtime_timeout = pidfile, runtime_timeout
         self._told = b""
-        self._over = False
+        self._released = self._over = False
         self._command: Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self.left = 0
@@ -154,6 +163,11 @@ class ExecMonitor:
 
         self._reading = asyncio.create_task(read())
 
+    def release(self, start: BinaryIO) -> None:
+        """Let conmon go on: it has the runtime run the command."""
+        start.write(b"\0")
+        self._released = True
+
     async def started(self) -> None:
         """The command runs.
 
@@ -170,13 +184,22 @@ class ExecMonitor:
                 f"{self._runtime_timeout:g} s and was killed; see what it waits for, or raise --runtime-timeout"
             ) from None
         if answer["data"] <= 0:
-            self._over = True
-            raise refusal(self._container.id, str(answer.get("message", "")))
+            self._command = self._begun()
+            self._over = self._command is None
+            raise refusal(self._container.id, str(answer.get("message", "")), self._program)
         if parent(answer["data"]) not in (self._conmon.pid, None):
             name = self._container.runtime.name
             problem = f"{name} exec named pid {answer['data']} as the command's, which is no child of its monitor"
             raise ExecSyncError(self._container.id, f"{problem}; try another runtime")
         self._command = hold(answer["data"])
+
+    def _begun(self) -> Process | None:
+        """The command of a runtime that began it and failed then; conmon ends without it."""
+        try:
+            pid = int(self._pidfile.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return hold(pid) if pid in hierarchy().processes(self._container.place.container) else None
 
     async def exit_code(self) -> int:
         """The command's exit code, once it has ended and its output is read.
@@ -196,7 +219,9 @@ class ExecMonitor:
 
     async def end(self) -> None:
         """End whatever is left of the command, then conmon. Nothing of either runs afterwards."""
-        if not self._over:
+        if not self._released:
+            self._conmon.kill()
+        elif not self._over:
             begun = [self._command.pid] if self._command is not None and not has_ended(self._command) else []
             self.left = await _ends(await asyncio.to_thread(end_descendants, self._conmon.pid, *begun))
         try:

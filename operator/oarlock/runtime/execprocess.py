@@ -18,7 +18,9 @@ _FRAME = "exec failed: unable to start container process: "
 _NO_FOLDER = re.compile(r"^chdir|^mkdir", re.IGNORECASE)
 _COMMAND = re.compile(r"^(exec|executable|open executable)[: ]", re.IGNORECASE)
 _MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
-_NOT_EXECUTABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
+_NOT_EXECUTABLE = re.compile(
+    r"permission denied|operation not permitted|is a directory|exec format error", re.IGNORECASE
+)
 _PAUSED = re.compile(r"paused container|is paused", re.IGNORECASE)
 _ENDED = re.compile(r"stopped container|is not running|does not exist|error opening file .*status", re.IGNORECASE)
 
@@ -96,8 +98,8 @@ def in_memory(process: Mapping[str, Any]) -> Iterator[int]:
         os.close(fd)
 
 
-def refusal(container: str, said: str) -> ExecSyncError:
-    """What the runtime's words mean when it did not run a command."""
+def refusal(container: str, said: str, command: str) -> ExecSyncError:
+    """What the runtime's words mean when it did not run a command. (crun does not always name it.)"""
     lines = [line for line in said.splitlines() if line.strip()]
     message = message_of(lines[-1]) if lines else "the runtime ended without a word"
     if _PAUSED.search(message):
@@ -105,7 +107,10 @@ def refusal(container: str, said: str) -> ExecSyncError:
         return ExecSyncError(container, problem)
     if not message.startswith(_FRAME) and _ENDED.search(message):
         return ended(container)
-    return ExecSyncError(container, message.removeprefix(_FRAME), exit_code=_exit_code(message.removeprefix(_FRAME)))
+    message = message.removeprefix(_FRAME)
+    code = _exit_code(message)
+    problem = message if code is None or command in message else f"{command}: {message}"
+    return ExecSyncError(container, problem, exit_code=code)
 
 
 def ended(container: str) -> ExecSyncError:

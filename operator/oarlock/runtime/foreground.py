@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from oarlock.errors import RuntimeTimeout
+from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import become_subreaper
 from oarlock.linux.process import Process, hold
 from oarlock.linux.removal import remove_tree
@@ -96,9 +96,10 @@ def foreground(
         code = _run(arguments, (stdin, err if console else out, err), spec)
         streams.close_given()
         if code != 0:
-            raise refusal(container.id, streams.words())
-        started = hold(int((folder / "pid").read_text()))
-        assert started is not None, "a child that is not waited for is there"
+            raise refusal(container.id, streams.words(), call.args[0])
+        started = _child(folder / "pid")
+        if started is None:
+            raise ExecSyncError(container.id, f"{container.runtime} said that it runs, and told no process of its own")
         held.callback(started.close)
         if console is None:
             yield Foreground(started, streams.stdin, streams.stdout, streams.stderr)
@@ -162,6 +163,16 @@ class _Console:
         return _file(held, fds[0], "r+b")
 
 
+def _child(pid_file: Path) -> Process | None:
+    """The command, a child of this process until it is waited for; None when the runtime did not tell of one."""
+    try:
+        pid = int(pid_file.read_text())
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (FileNotFoundError, ValueError, ChildProcessError):
+        return None
+    return hold(pid)
+
+
 def _file(held: contextlib.ExitStack, fd: int, mode: str) -> FileIO:
     return held.enter_context(FileIO(fd, mode))
 
@@ -181,7 +192,7 @@ def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int) 
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             if not poll.poll(_ANSWER * 1000):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 raise RuntimeTimeout(f"{arguments[0]} exec gave no answer within {_ANSWER:g} s and was killed")
         finally:
             os.close(pidfd)

@@ -95,7 +95,7 @@ INVALID: dict[str, Invalid] = {
     "a mapping for a list": _spec("env", {"A": "x"}, "must be a list"),
     "a string for a mapping": _spec("rootfs", "/srv/rootfs", "must be a mapping"),
     "a string for a boolean": _spec("tty", "yes", "must be true or false"),
-    "a number for a boolean": _spec("stdinOnce", 1, "must be true or false"),
+    "a number for another boolean": _spec("stdinOnce", 1, "must be true or false"),
     "a string for the host's processes": _spec("hostPID", "true", "must be true or false"),
     "a number for a boolean": _spec("hostNetwork", 1, "must be true or false"),
     "a string for a number": _spec("terminationGracePeriodSeconds", "30s", "must be a whole number"),

@@ -78,7 +78,8 @@ REFUSALS = {
         "resume it first",
     ),
     "executable file `nosuch` not found in $PATH: No such file or directory": (127, "nosuch"),
-    "open executable: Permission denied": (126, "Permission denied"),
+    "open executable: Permission denied": (126, "/usr/bin/true: open executable: Permission denied"),
+    "open executable: Operation not permitted": (126, "/usr/bin/true"),  # a directory
     "exec: Exec format error": (126, "format"),
     "chdir `/x`: No such file or directory": (126, "chdir"),
     "the container `x` is not running": (None, "does not run"),
@@ -91,7 +92,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("said", REFUSALS)
 def test_the_words_of_runc_and_crun(said: str) -> None:
-    error, (code, words) = refusal("web", said), REFUSALS[said]
+    error, (code, words) = refusal("web", said, "/usr/bin/true"), REFUSALS[said]
     assert error.exit_code == code
     assert str(error).startswith("web: ")
     assert words in error.problem
