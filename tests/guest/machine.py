@@ -19,6 +19,8 @@ _LEFT_OUT = {".git", ".venv", "build", "dist", ".hypothesis", ".mypy_cache", ".r
 _END = "guest: exit "
 _FAST = "mitigations=off tsc=reliable no_timer_check cryptomgr.notests"
 """With a plain processor and these a boot takes half the time: the processor is emulated."""
+_PATIENT = "panic=-1 systemd.default_timeout_start_sec=600"
+"""The processor may be wanted elsewhere; after a panic the guest ends."""
 
 
 def image() -> Path:
@@ -100,12 +102,12 @@ class Guest:
     def _command(self, clone: Path, options: str, reboots: bool) -> list[str]:
         made = image()
         return [
-            "qemu-system-x86_64",
+            *("nice", "-n", "5", "qemu-system-x86_64"),
             *("-accel", os.environ.get("OARLOCK_GUEST_ACCEL", "tcg,thread=multi,tb-size=512")),
             *("-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none"),
             *([] if reboots else ["-no-reboot"]),
             *("-kernel", str(made / "kernel"), "-initrd", str(made / "initrd")),
-            *("-append", f"root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 {_FAST} {options}"),
+            *("-append", f"root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 {_FAST} {_PATIENT} {options}"),
             *("-serial", f"file:{self._console}", "-serial", f"file:{self._log}"),
             *_drive(made / "disk.img"),
             *_drive(clone),

@@ -34,7 +34,7 @@ def main() -> int:
         os.execv(real[0], real)
     what, _, after = kind.partition("-")
     if after or what == "pidfile":
-        subprocess.run(real, check=True)
+        subprocess.run(real, check=True, close_fds=False)
     return done(what, text, verb, arguments)
 
 

@@ -25,7 +25,7 @@ from oarlock.runtime.execution import exec_sync
 from oarlock.runtime.monitor import MonitorSettings
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, eventually, left, live_inits
+from tests.operating import Operator, container, eventually, left, live_inits, operating
 
 SCRIPT = Path(__file__).with_name("faulty_runtime.py")
 LONG = 60.0
@@ -37,11 +37,11 @@ TOLD: dict[str, dict[str, str]] = {
         "fail-after": "CreateContainerError: create is out of order",
         "hang": "CreateContainerError: faulty create gave no answer within .* raise --create-timeout",
         "hang-after": "CreateContainerError: faulty create gave no answer within .* raise --create-timeout",
-        "die": "CreateContainerError: ",
-        "die-after": "CreateContainerError: ",
-        "lie": "CreateContainerError: ",
-        "pidfile": "CreateContainerError: ",
-        "pidfile 1": "CreateContainerError: faulty create named pid 1 as the container's, which is no child",
+        "die": "CreateContainerError: faulty create .*ended without a word",
+        "die-after": "CreateContainerError: faulty create ",
+        "lie": "CreateContainerError: faulty create .*ended without a word",
+        "pidfile": "CreateContainerError: faulty create .*ended without a word",
+        "pidfile foreign": "CreateContainerError: faulty create named pid .* as the container's, which is no child",
     },
     "start": {
         "fail": "CrashLoopBackOff: back-off",
@@ -80,9 +80,15 @@ AFTER = {"create": "Running", "start": "Running", "pause": "Paused", "resume": "
 
 
 class Faulty:
-    """The runtime of a test node, beside the files that tell it what to do."""
+    """The runtime of a test node, beside the files that tell it what to do.
 
-    def __init__(self, dirs: NodeDirs) -> None:
+    Attributes:
+        foreign: a process that has nothing to do with any container.
+        timeout: seconds, short, but ample for a call without a fault on this machine as it is now.
+    """
+
+    def __init__(self, dirs: NodeDirs, foreign: subprocess.Popen[bytes]) -> None:
+        self.foreign = foreign
         self._folder = dirs.root / "runtime"
         self._folder.mkdir()
         self.path = self._folder / "faulty"
@@ -94,13 +100,12 @@ class Faulty:
         (self._folder / "real").write_text(real)
         began = time.monotonic()
         subprocess.run([self.path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
-        self.timeout = max(3.0, 25 * (time.monotonic() - began))
-        """Seconds: short, but ample for a call without a fault on this machine as it is now."""
+        self.timeout = max(3.0, 10 * (time.monotonic() - began))
 
     def break_(self, verb: str, fault: str, name: str) -> None:
         """From now on this verb does so for the object of this name."""
         draft = self._folder / "draft"
-        draft.write_text(fault)
+        draft.write_text(fault.replace("foreign", str(self.foreign.pid)))
         draft.rename(self._folder / f"{verb}.{name}")
 
     def mend_one(self, verb: str, name: str) -> None:
@@ -132,15 +137,15 @@ class Faulty:
 @contextlib.contextmanager
 def broken(dirs: NodeDirs) -> Iterator[tuple[Operator, Faulty]]:
     """A node with a runtime that can be broken."""
-    faulty = Faulty(dirs)
-    limit = f"{faulty.timeout:.0f}s"
-    options = ("--runtime-trusted", str(faulty.path), "--create-timeout", limit, "--runtime-timeout", limit)
-    node = Operator(dirs, *options, "--backoff-initial", "1s", "--backoff-max", "2s")
-    node.start()
-    try:
-        yield node, faulty
-    finally:
-        node.kill()
+    with subprocess.Popen(["sleep", "1000"]) as foreign:
+        try:
+            faulty = Faulty(dirs, foreign)
+            limit = f"{faulty.timeout:.0f}s"
+            options = ("--runtime-trusted", str(faulty.path), "--create-timeout", limit, "--runtime-timeout", limit)
+            with operating(dirs, *options, "--backoff-initial", "1s", "--backoff-max", "2s") as node:
+                yield node, faulty
+        finally:
+            foreign.kill()
 
 
 def name_of(fault: str) -> str:
@@ -193,6 +198,7 @@ def nothing_left(node: Operator, faulty: Faulty) -> None:
     eventually(lambda: not node.records(), f"every object is gone\n{node.log()[-3000:]}", LONG)
     eventually(lambda: not left(node.dirs), f"nothing is left: {left(node.dirs)}")
     eventually(lambda: not faulty.processes(), "no process of the runtime is left")
+    assert faulty.foreign.poll() is None
     assert node.process is not None
     assert not zombies(node.process.pid)
     assert "a defect in oarlock" not in node.log()
@@ -261,6 +267,29 @@ def test_a_kill_of_the_operator_amid_each_fault_is_repaired(
         nothing_left(node, faulty)
 
 
+@pytest.mark.parametrize("fault", ["fail", "hang"])
+def test_while_an_attempt_cannot_be_removed_no_other_is_made(
+    node_dirs: NodeDirs, busybox_rootfs: Path, fault: str
+) -> None:
+    """Neither by this operator nor by the next."""
+    with broken(node_dirs) as (node, faulty):
+        faulty.break_("create", "fail-after", "web")
+        faulty.break_("delete", fault, "web")
+        node.apply(*objects(["web"], busybox_rootfs, "Running"))
+        node.wait("web", says("RemoveContainerError: faulty delete"), LONG)
+        node.kill()
+        calls = faulty.calls("delete", "web")
+        node.start()
+        node.wait("web", says("AdoptContainerError: faulty delete|RemoveContainerError: faulty delete"), LONG)
+        eventually(lambda: faulty.calls("delete", "web") > calls + 1, "it is tried again", LONG)
+        assert faulty.calls("create", "web") == 1
+        assert not live_inits(node_dirs)
+        faulty.mend()
+        node.wait("web", ready, LONG)
+        assert faulty.calls("create", "web") == 2
+        nothing_left(node, faulty)
+
+
 STATE = {
     "fail": "AdoptContainerError: faulty state: state is out of order",
     "hang": "AdoptContainerError: faulty state gave no answer within",
@@ -311,12 +340,12 @@ def test_a_container_without_a_record_is_removed_once_the_runtime_can(
     node_dirs: NodeDirs, busybox_rootfs: Path
 ) -> None:
     with broken(node_dirs) as (node, faulty):
-        node.apply(*objects({"stray": "", "other": ""}, busybox_rootfs, "Running"))
+        node.apply(*objects(["stray", "other"], busybox_rootfs, "Running"))
         pids = {name: node.wait(name, ready, LONG)["pid"] for name in ("stray", "other")}
         node.kill()
         (node_dirs.state / "records" / f"{node.records()['stray']['uid']}.json").unlink()
         (node_dirs.manifests / "objects.yaml").unlink()
-        node.apply(*objects({"other": ""}, busybox_rootfs, "Running"))
+        node.apply(*objects(["other"], busybox_rootfs, "Running"))
         faulty.break_("delete", "hang", "stray")
         node.start()
         node.wait_ready(2)
@@ -332,10 +361,10 @@ def test_a_container_without_a_record_is_removed_once_the_runtime_can(
 @pytest.mark.parametrize("verb", ["create", "start", "delete"])
 def test_the_operator_ends_while_the_runtime_hangs(node_dirs: NodeDirs, busybox_rootfs: Path, verb: str) -> None:
     with broken(node_dirs) as (node, faulty):
-        node.apply(*objects({"web": ""}, busybox_rootfs, BEFORE[verb] or "Stopped"))
+        node.apply(*objects(["web"], busybox_rootfs, BEFORE[verb] or "Stopped"))
         node.wait("web", ready, LONG)
         faulty.break_(verb, "hang", "web")
-        node.apply(*objects({"web": ""}, busybox_rootfs, AFTER[verb]))
+        node.apply(*objects(["web"], busybox_rootfs, AFTER[verb]))
         eventually(lambda: faulty.calls(verb, "web"), "it hangs", LONG)
         assert node.stop() == 0
         eventually(lambda: not faulty.processes(), "no process of the runtime is left")
@@ -353,7 +382,7 @@ EXEC = {
     "die": "",
     "die-after": "",
     "lie": "",
-    "pidfile FOREIGN": "faulty exec named pid .*, which is no child of its monitor",
+    "pidfile foreign": "faulty exec named pid .*, which is no child of its monitor",
 }
 
 
@@ -361,11 +390,11 @@ def test_a_command_that_the_runtime_does_not_run_well_is_an_error_and_leaves_not
     node_dirs: NodeDirs, busybox_rootfs: Path
 ) -> None:
     names = {fault: f"c{number}" for number, fault in enumerate(EXEC)}
-    with broken(node_dirs) as (node, faulty), subprocess.Popen(["sleep", "1000"]) as foreign:
+    with broken(node_dirs) as (node, faulty):
         node.apply(*objects(names.values(), busybox_rootfs, "Running"))
         for fault, name in names.items():
             node.wait(name, ready, LONG)
-            faulty.break_("exec", fault.replace("FOREIGN", str(foreign.pid)), name)
+            faulty.break_("exec", fault, name)
         errors = asyncio.run(all_exec(node, faulty, names))
         for fault, name in names.items():
             assert re.search(EXEC[fault], str(errors[fault])), (fault, errors[fault])
@@ -373,8 +402,6 @@ def test_a_command_that_the_runtime_does_not_run_well_is_an_error_and_leaves_not
             eventually(lambda procs=procs: not any(map(is_command, procs.read_text().split())), f"{fault}: ended")
             assert not list((node_dirs.run / "bundles").glob("*/exec-*"))
         eventually(lambda: not faulty.processes(), "no process of the runtime is left")
-        assert foreign.poll() is None
-        foreign.kill()
         faulty.mend()
         errors = asyncio.run(all_exec(node, faulty, {"none": "c0"}, "true"))
         assert errors == {"none": None}

@@ -13,7 +13,7 @@ import pytest
 from oarlock.linux import mount
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, census, container, eventually, operating
+from tests.operating import Operator, census, container, eventually, left, live_inits, operating
 
 JUMPING = """
 import sys
@@ -67,6 +67,15 @@ def small_disk(folder: Path) -> Iterator[None]:
         mount.unmount(folder)
 
 
+def fill(folder: Path) -> Path:
+    """Fill the disk that a folder lies on; the file that does it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
 def test_a_full_disk_is_told_harms_nothing_and_is_got_over(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with small_disk(node_dirs.state), operating(node_dirs) as node:
         old = container("old", busybox_rootfs, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 5")
@@ -74,10 +83,7 @@ def test_a_full_disk_is_told_harms_nothing_and_is_got_over(node_dirs: NodeDirs, 
         pid = node.wait("old", lambda s: s["phase"] == "Running")["pid"]
         go = Path(f"/proc/{pid}/root/go")
         go.touch()  # made while there is room; it is what ends the container
-        filler = node_dirs.state / "filler"
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(b"x" * 4096)
+        filler = fill(node_dirs.state)
         node.apply(old, container("new", busybox_rootfs, "sleep", "1000"))
         eventually(lambda: "No space left" in node.log(), "the full disk is told")
         assert node.process is not None
@@ -89,6 +95,50 @@ def test_a_full_disk_is_told_harms_nothing_and_is_got_over(node_dirs: NodeDirs, 
         (node_dirs.manifests / "objects.yaml").unlink()
         eventually(lambda: not node.records(), "gone", 60)
         assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+
+
+def test_a_log_that_fills_the_disk_costs_output_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    writes = "head -c 9000000 /dev/zero | tr '\\0' a | fold -w 1000"
+    waits = "until [ -e /go ]; do sleep 0.05; done"
+    script = f"trap 'echo; echo after; exit 5' TERM; {waits}; {writes}; while :; do sleep 4242 & wait; done"
+    with small_disk(node_dirs.state), operating(node_dirs) as node:
+        filler = node_dirs.state / "filler"
+        filler.write_bytes(b"x" * (1 << 20))
+        chatty = container("chatty", busybox_rootfs, "sh", "-c", script)
+        node.apply(chatty)
+        status = node.wait("chatty", lambda s: s["phase"] == "Running")
+        Path(f"/proc/{status['pid']}/root/go").touch()
+        procs = node_cgroups.folder_of(status["pid"], "pids") / "cgroup.procs"
+        eventually(lambda: any(map(is_sleeping, procs.read_text().split())), "it has written all", 90)
+        assert free(node_dirs.state) == 0
+        node.apply(chatty, container("new", busybox_rootfs, "sleep", "1000"))
+        eventually(lambda: "default/new: NodeFull" in node.log(), "the full disk is told")
+        assert len(live_inits(node_dirs)) == 1
+        assert {name: node.status("chatty")[name] for name in ("phase", "pid", "monitorPID")} == {
+            name: status[name] for name in ("phase", "pid", "monitorPID")
+        }
+        filler.unlink()
+        node.wait("new", lambda s: s["phase"] == "Running", 90)
+        node.command("stop", "chatty")
+        assert node.status("chatty")["exitCode"] == 5
+        logs = node.command("logs", "chatty").stdout.splitlines()
+        assert logs[-1] == "after"
+        assert set(logs[:1000]) == {"a" * 1000}
+        node.apply()
+        eventually(lambda: not node.records() and not left(node_dirs), "nothing is left", 60)
+
+
+def free(folder: Path) -> int:
+    """Bytes that can still be written there."""
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
+def is_sleeping(pid: str) -> bool:
+    """Whether a container's script has come to its end."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0004242\0"
+    return False
 
 
 def test_nothing_of_the_operator_is_in_a_container(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

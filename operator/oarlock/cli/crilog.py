@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from oarlock.runtime.crilog import Entry, Splitter, parse
 
-__all__ = ["Entry", "Splitter", "count_lines", "entries", "last", "parse", "plain", "read", "whole_lines"]
-
-_PREFIX = {
-    stream: re.compile(rb"^[^ \n]+ " + stream + rb" (?:F |P ([^\n]*)\n)", re.MULTILINE)
-    for stream in (b"stdout", b"stderr")
-}
-"""All of a line that is not printed: a part loses its newline too."""
+__all__ = ["Entry", "Splitter", "count_lines", "last", "parse", "read"]
 
 
 def read(blocks: Iterable[bytes], splitter: Splitter) -> Iterator[Entry]:
     """The entries of a file read in blocks; `splitter` keeps what is no whole line yet."""
     for block in blocks:
         yield from splitter.feed(block)
-
-
-def whole_lines(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
-    """The whole lines of `rest` and `block` together, and what is left behind them."""
-    end = block.rfind(b"\n") + 1
-    return (rest + block[:end], block[end:]) if end else (b"", rest + block)
-
-
-def entries(lines: bytes) -> Iterator[Entry]:
-    """The entries of whole lines."""
-    return map(parse, lines.split(b"\n")[:-1])
-
-
-def plain(lines: bytes) -> tuple[bytes, bytes, bool] | None:
-    """Whole lines of one stream, all in one go: the stream, its output, whether that ends within a line.
-
-    None when they are of two streams, or one of them is no CRI line: `entries` reads those, a tenth as fast.
-    """
-    stream = b"stdout" if lines[:64].split(b" ", 2)[1:2] == [b"stdout"] else b"stderr"
-    output, count = _PREFIX[stream].subn(rb"\1", lines)
-    if not count or count != lines.count(b"\n"):
-        return None
-    return stream, output, not output.endswith(b"\n")
 
 
 def count_lines(entries: Iterable[Entry]) -> int:

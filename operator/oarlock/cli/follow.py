@@ -62,7 +62,7 @@ class Log:
         self._look_ahead()
         if self._files:
             for block in self._files[0].blocks():
-                printer.print_block(block, self._splitter)
+                printer.print(self._splitter.feed(block))
                 self._look_ahead()
 
     def _look_ahead(self) -> None:

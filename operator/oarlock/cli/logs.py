@@ -76,8 +76,7 @@ def show(files: list[LogFile], tail: int | None, printer: Printer) -> Splitter:
     if tail is None or tail < 0:
         for each in files if printer.since is None else begun_by(files, printer.since):
             printer.print(splitter.finish())
-            for block in each.blocks():
-                printer.print_block(block, splitter)
+            printer.print(crilog.read(each.blocks(), splitter))
         return splitter
     for begin, offset in _guesses(files):
         splitter.rest = b""
@@ -131,19 +130,6 @@ class Printer:
         self.since = since
         self._streams = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
         self._within: set[bytes] = set()
-
-    def print_block(self, block: bytes, splitter: Splitter) -> None:
-        """Print the lines that are complete with this block of the file."""
-        if self._timestamps or self.since is not None:
-            self.print(splitter.feed(block))
-            return
-        lines, splitter.rest = crilog.whole_lines(splitter.rest, block)
-        if (plain := crilog.plain(lines)) is None:
-            self.print(crilog.entries(lines))
-            return
-        stream, text, partial = plain
-        (self._within.add if partial else self._within.discard)(stream)
-        self._streams[stream].write(text)
 
     def print(self, entries: Iterable[Entry]) -> None:
         """Print these entries, from the first on that is not too old."""

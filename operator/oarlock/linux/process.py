@@ -29,9 +29,10 @@ def boot_id() -> str:
 def parent(pid: int) -> int | None:
     """The pid of the process's parent; None when it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return found if found or os.path.exists(f"/proc/{pid}") else None  # 0 also of one reaped while it was read
 
 
 def start_time(pid: int) -> int | None:

@@ -61,8 +61,9 @@ def compress(path: Path, stopped: threading.Event) -> None:
         OSError: the file stays; ENOSPC when less than its size and 16 MiB are free.
     """
     draft = draft_path(path)
+    draft.unlink(missing_ok=True)  # of an operator that was killed
     try:
-        with path.open("rb", buffering=0) as source, open(draft, "wb", opener=_private) as target:
+        with path.open("rb", buffering=0) as source, open(draft, "xb", opener=_private) as target:
             size, disk = os.fstat(source.fileno()).st_size, os.fstatvfs(target.fileno())
             if disk.f_bavail * disk.f_frsize < size + _ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -44,6 +44,7 @@ class Ledger:
         self._saved: bytes | None = None
         self._failures = 0
         self._telling: asyncio.TimerHandle | None = None
+        self._retrying: asyncio.TimerHandle | None = None
 
     def save(self, *, durable: bool = False, required: bool = False, patient: bool = False) -> None:
         """Bring status, disk and source up to date; nothing is written when nothing changed.
@@ -66,12 +67,23 @@ class Ledger:
         except OSError as error:
             if required:
                 raise
-            self._failures += 1
-            delay = RETRY.delay(self._failures)
-            logger.warning("%s: its record cannot be written: %s; tried again in %g s", record.key, error, delay)
-            asyncio.get_running_loop().call_later(delay, self._wake)
+            self._try_again(error)
         if changed:
             self._tell_soon(_PATIENCE if patient else 0.0)
+
+    def _try_again(self, error: OSError) -> None:
+        """Wake the keeper, which saves, once the delay is over; what fails before that changes nothing."""
+        if self._retrying is not None:
+            return
+        self._failures += 1
+        delay = RETRY.delay(self._failures)
+        logger.warning("%s: its record cannot be written: %s; tried again in %g s", self.record.key, error, delay)
+
+        def again() -> None:
+            self._retrying = None
+            self._wake()
+
+        self._retrying = asyncio.get_running_loop().call_later(delay, again)
 
     def _tell_soon(self, delay: float) -> None:
         if self._telling is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import select
 import signal
@@ -29,6 +30,7 @@ from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_o
 
 _ANSWER = 30.0
 _WORDS = 1 << 16
+_DECORATION = re.compile(r"\x1b\[[\d;]*m(\d{4}-\d\d-\d\dT[\d:.]+Z: )?")
 _FROM_KEYS = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 
 
@@ -96,7 +98,8 @@ def foreground(
         code = _run(arguments, (stdin, err if console else out, err), spec)
         streams.close_given()
         if code != 0:
-            raise refusal(container.id, streams.words(), call.args[0])
+            said = streams.words() or (console.words(held) if console is not None else "")
+            raise refusal(container.id, said, call.args[0])
         started = _child(folder / "pid")
         if started is None:
             raise ExecSyncError(container.id, f"{container.runtime} said that it runs, and told no process of its own")
@@ -161,6 +164,18 @@ class _Console:
             fds = socket.recv_fds(connection, _WORDS, 1)[1]
         os.set_inheritable(fds[0], False)
         return _file(held, fds[0], "r+b")
+
+    def words(self, held: contextlib.ExitStack) -> str:
+        """What crun complained of on the terminal that it had made already: in colour, and with a time."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(0):
+            return ""
+        master = self.receive(held)
+        os.set_blocking(master.fileno(), False)
+        with contextlib.suppress(OSError):  # nothing was written: EIO
+            return _DECORATION.sub("", (master.read(_WORDS) or b"").decode(errors="replace"))
+        return ""
 
 
 def _child(pid_file: Path) -> Process | None:

@@ -144,7 +144,9 @@ class Monitor:
 
     def _last_error(self) -> str:
         lines = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "conmon ended without a word"
+        if lines:
+            return lines[-1]
+        return f"{self._container.runtime.name} create (or conmon) ended without a word; `oarlock doctor` tests both"
 
     def close(self) -> None:
         """Let go of the pipes, and of a first process that was not waited for."""

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from oarlock.cli import crilog
-from oarlock.runtime.crilog import Splitter
 from tests.unit.cli.conftest import Node
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -129,36 +127,6 @@ def test_a_follower_keeps_its_place_while_files_are_rotated_compressed_and_remov
 def test_what_is_no_line_of_the_format_is_shown_as_it_is(node: Node, web: str) -> None:
     node.log(web, "1.log", entry(0, "good") + b"torn, or somebody else's\n" + entry(1, "") + entry(2, "last"))
     assert node.oarlock("logs", "web").stdout == "good\ntorn, or somebody else's\n\nlast\n"
-
-
-def one_by_one(data: bytes) -> dict[bytes, bytes]:
-    """The streams of a log, line by line."""
-    streams = {b"stdout": b"", b"stderr": b""}
-    for each in Splitter().feed(data):
-        streams[each.stream] += each.output
-    return streams
-
-
-def test_the_quick_way_gives_the_same_bytes_as_the_slow_one() -> None:
-    """Lines of one stream are printed in one go; NULs, `\\r` and lines that look like the format must not matter."""
-    chance = random.Random(7)
-    texts = [b"", b"\0\xff", b"a\r", entry(0, "x")[:-1], b"stdout F ", b"P y", b" F", b"long" * 500]
-    quick = 0
-    for _ in range(500):
-        streams = chance.choice([[b"stdout"], [b"stderr"], [b"stdout", b"stderr"]])
-        data = b"".join(
-            b"%s %s %s %s\n"
-            % (at(0).encode(), chance.choice(streams), chance.choice([b"P", b"F"]), chance.choice(texts))
-            for _ in range(chance.randint(1, 8))
-        )
-        found = crilog.plain(data)
-        assert (found is None) == (len({each.stream for each in Splitter().feed(data)}) == 2)
-        if found is not None:
-            quick += 1
-            stream, output, partial = found
-            assert one_by_one(data)[stream] == output
-            assert partial == (not output.endswith(b"\n")) or not output
-    assert quick > 200
 
 
 def test_the_last_line_may_be_very_long(node: Node, web: str) -> None:
