@@ -148,6 +148,8 @@ FULL = {
         "seccompProfile": {"type": "Unconfined"},
     },
     "tty": True,
+    "stdin": True,
+    "stdinOnce": True,
     "restartPolicy": "OnFailure",
     "terminationGracePeriodSeconds": 0,
     "hostNetwork": True,
@@ -188,6 +190,8 @@ def test_defaults_are_filled_in_and_null_is_absent(cluster: ControlPlane) -> Non
         "terminationGracePeriodSeconds": 30,
         "trusted": True,
         "tty": False,
+        "stdin": False,
+        "stdinOnce": False,
     }
 
 

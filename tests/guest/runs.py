@@ -54,7 +54,7 @@ class Run:
     script: str
     options: str = ""
     reboots: bool = False
-    deadline: float = 7200.0 if FULL else 900.0
+    deadline: float = 14400.0 if FULL else 1800.0
 
     def boot(self, name: str) -> Guest:
         """The guest at work."""
