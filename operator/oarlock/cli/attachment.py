@@ -16,7 +16,6 @@ from oarlock.cli.relay import Sink, Source, relay
 from oarlock.cli.signals import handling
 from oarlock.cli.target import Target, find_target
 from oarlock.errors import RuntimeFailure
-from oarlock.linux.family import has_ended
 from oarlock.linux.process import Process, hold
 from oarlock.node.configuration import Configuration
 from oarlock.runtime.attachment import PACKET, STDERR, Attachment
@@ -139,7 +138,7 @@ def _exit_code(configuration: Configuration, target: Target, process: Process | 
         Failure: it is not told in time, or the object was deleted meanwhile.
     """
     if process is not None:
-        if not has_ended(process):
+        if not process.has_ended():
             raise exitcodes.Failure(f"{target.record}: its conmon has ended, so nothing is heard of it; it goes on")
         status = process.wait_status()
         if status is not None:

@@ -93,7 +93,8 @@ def _usage(record: Record) -> dict[str, str]:
     from oarlock.cgroups.place import place
 
     current = record.current
-    where = place(current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock"), current["containerID"])
+    manager, parent = current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock")
+    where = place(manager, parent, current["containerID"])
     used = hierarchy().usage(where.container)
     if used is None:
         return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import signal
 from collections.abc import Collection, Iterator
 
@@ -44,13 +43,6 @@ def end_descendants(pid: int, *begun: int) -> list[Process]:
     for process in stopped.values():
         process.signal(signal.SIGKILL)
     return list(stopped.values())
-
-
-def has_ended(process: Process) -> bool:
-    """Whether it has ended, be it reaped or not."""
-    poll = select.poll()
-    poll.register(process.fd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _below(top: int, begun: Collection[int]) -> set[int]:

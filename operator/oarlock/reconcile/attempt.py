@@ -263,14 +263,12 @@ class Attempt:
     async def _exit_code(self) -> int | None:
         """The code in conmon's exit file; while conmon lives it may still be about to write it."""
         code = self._node.runtime.exit_code(self._container)
-        monitor = adopt(self.current.monitorPID, self.current.monitorStart)
-        if code is None and monitor is not None:
-            try:
+        if code is not None:
+            return code
+        if monitor := adopt(self.current.monitorPID, self.current.monitorStart):
+            with contextlib.closing(monitor):
                 await self._monitor_end(monitor)
-            finally:
-                monitor.close()
-            code = self._node.runtime.exit_code(self._container)
-        return code
+        return self._node.runtime.exit_code(self._container)
 
     def _drop_old_logs(self) -> None:
         """Keep the logs of this attempt and of the one before."""

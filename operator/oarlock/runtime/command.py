@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,30 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _end_of(code: int) -> str:
     return f"ended with code {code}" if code > 0 else f"ended by signal {-code}"
+
+
+_FRAME = re.compile(r"^.*unable to start container process: ")
+_NO_FOLDER = re.compile(
+    r"^(error during )?(container init: )?(chdir|mkdir) ?[^:]*(: (not a directory|no such|permission)| set in)", re.I
+)
+_COMMAND = re.compile(r"^(exec|executable|open executable)[: ]|exec format", re.IGNORECASE)
+_MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
+_NOT_EXECUTABLE = re.compile(
+    r"permission denied|operation not permitted|is a directory|exec format error", re.IGNORECASE
+)
+
+
+def command_code(message: str) -> int | None:
+    """127 or 126, as a shell has it, where what runc or crun said is about the command or its folder."""
+    message = _FRAME.sub("", message)
+    if _NO_FOLDER.search(message):
+        return 126
+    if _COMMAND.search(message):
+        if _MISSING.search(message):
+            return 127
+        if _NOT_EXECUTABLE.search(message):
+            return 126
+    return None
 
 
 def message_of(line: str) -> str:

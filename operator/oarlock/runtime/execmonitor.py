@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeTimeout
-from oarlock.linux.family import end_descendants, has_ended
+from oarlock.linux.family import end_descendants
 from oarlock.linux.process import Process, hold, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import ENVIRONMENT
@@ -222,7 +222,7 @@ class ExecMonitor:
         if not self._released:
             self._conmon.kill()
         elif not self._over:
-            begun = [self._command.pid] if self._command is not None and not has_ended(self._command) else []
+            begun = [self._command.pid] if self._command is not None and not self._command.has_ended() else []
             self.left = await _ends(await asyncio.to_thread(end_descendants, self._conmon.pid, *begun))
         try:
             async with asyncio.timeout(_END):
@@ -258,17 +258,11 @@ class ExecMonitor:
 
 async def _ends(processes: list[Process]) -> int:
     """Wait until these have ended, a few seconds at most; how many have not (frozen, or in a sleep of the kernel)."""
-    loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END):
             for process in processes:
-                gone = asyncio.Event()
-                loop.add_reader(process.fd, gone.set)
-                try:
-                    await gone.wait()
-                finally:
-                    loop.remove_reader(process.fd)
-    left = sum(not has_ended(process) for process in processes)
+                await process.end()
+    left = sum(not process.has_ended() for process in processes)
     for process in processes:
         process.close()
     return left

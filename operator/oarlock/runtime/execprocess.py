@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from oarlock.errors import ExecSyncError
-from oarlock.runtime.command import message_of
+from oarlock.runtime.command import command_code, message_of
 
 _FRAME = "exec failed: unable to start container process: "
-_NO_FOLDER = re.compile(r"^chdir|^mkdir", re.IGNORECASE)
-_COMMAND = re.compile(r"^(exec|executable|open executable)[: ]", re.IGNORECASE)
-_MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
-_NOT_EXECUTABLE = re.compile(
-    r"permission denied|operation not permitted|is a directory|exec format error", re.IGNORECASE
-)
 _PAUSED = re.compile(r"paused container|is paused", re.IGNORECASE)
 _ENDED = re.compile(r"stopped container|is not running|does not exist|error opening file .*status", re.IGNORECASE)
 
@@ -108,7 +102,7 @@ def refusal(container: str, said: str, command: str) -> ExecSyncError:
     if not message.startswith(_FRAME) and _ENDED.search(message):
         return ended(container)
     message = message.removeprefix(_FRAME)
-    code = _exit_code(message)
+    code = command_code(message)
     problem = message if code is None or command in message else f"{command}: {message}"
     return ExecSyncError(container, problem, exit_code=code)
 
@@ -116,18 +110,6 @@ def refusal(container: str, said: str, command: str) -> ExecSyncError:
 def ended(container: str) -> ExecSyncError:
     """The container does not run (any more)."""
     return ExecSyncError(container, "it does not run, so nothing can be run in it; start it first")
-
-
-def _exit_code(message: str) -> int | None:
-    """127 or 126 where the message is about the command, as a shell has it."""
-    if _NO_FOLDER.search(message):
-        return 126
-    if _COMMAND.search(message):
-        if _MISSING.search(message):
-            return 127
-        if _NOT_EXECUTABLE.search(message):
-            return 126
-    return None
 
 
 def _capabilities(own: Mapping[str, Any], uid: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -19,12 +18,8 @@ from pathlib import Path
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
 from oarlock.linux.process import hold, parent
-from oarlock.runtime.command import ENVIRONMENT, message_of
+from oarlock.runtime.command import ENVIRONMENT, command_code, message_of
 from oarlock.runtime.container import Container
-
-_MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
-_NO_DIRECTORY = re.compile(r"container init: mkdir [^:]*: not a directory|chdir to cwd")
-_NOT_EXECUTABLE = re.compile(r"permission denied|is a directory|exec format error", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +128,9 @@ class Monitor:
 
     def _refusal(self, message: str) -> CreateFailed:
         message = message_of(message.strip().splitlines()[-1]) if message.strip() else self._last_error()
-        if "exec:" in message or "exec format" in message:
-            if _MISSING.search(message):
-                return CommandNotRunnable(message, 127)
-            if _NOT_EXECUTABLE.search(message):
-                return CommandNotRunnable(message, 126)
-        if _NO_DIRECTORY.search(message):
-            return CommandNotRunnable(message, 126)
+        code = command_code(message)
+        if code is not None:
+            return CommandNotRunnable(message, code)
         return CreateFailed(message)
 
     def _last_error(self) -> str:
