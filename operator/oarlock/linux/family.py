@@ -21,10 +21,10 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
-def end_descendants(pid: int, *begun: int) -> list[Process]:
-    """Kill every process below `pid`, and all that share a session with one of them; `pid` itself goes on.
+def end_descendants(pid: int, begun: Process | None = None) -> list[Process]:
+    """Kill every process below `pid`, and the members of the sessions that they began; `pid` itself goes on.
 
-    Those of `begun` are taken for its children, though they may have lost it.
+    `begun` is taken for its child, though it may have lost it, or have ended and left its session behind.
 
     They are stopped first, until there is no new one: what is stopped cannot fork. A process that left for a session
     of its own and whose parent has ended is not found: nothing tells any more that it came from here.
@@ -32,9 +32,11 @@ def end_descendants(pid: int, *begun: int) -> list[Process]:
     Returns:
         those that were sent KILL, each held: the caller waits for their ends, and closes them.
     """
+    children = set() if begun is None or begun.has_ended() else {begun.pid}
+    sessions = {pid} if begun is None else {pid, begun.pid}
     stopped: dict[int, Process] = {}
     for _ in range(_ROUNDS):
-        new = _below(pid, begun) - stopped.keys()
+        new = _below(pid, children, sessions) - stopped.keys()
         if not new:
             break
         for process in filter(None, map(hold, new)):
@@ -45,19 +47,20 @@ def end_descendants(pid: int, *begun: int) -> list[Process]:
     return list(stopped.values())
 
 
-def _below(top: int, begun: Collection[int]) -> set[int]:
-    """The descendants of `top`, and the members of the sessions that they, or it, began."""
+def _below(top: int, children: Collection[int], sessions: Collection[int]) -> set[int]:
+    """The descendants of `top` and of its further `children`, and the members of these sessions and of those that they
+    lead: never of one that somebody else leads, which may be the caller's own."""
     processes = {pid: (parent, session) for pid, parent, session in _all()}
-    found, sessions = {top}, {top}
+    found, led = {top}, set(sessions)
     grown = True
     while grown:
         more = {
             pid
             for pid, (parent, session) in processes.items()
-            if pid not in found and (parent in found or session in sessions or pid in begun)
+            if pid not in found and (parent in found or session in led or pid in children)
         }
         found |= more
-        sessions |= {processes[pid][1] for pid in more} - {0}
+        led |= more  # a session is called by its leader
         grown = bool(more)
     return found - {top}
 

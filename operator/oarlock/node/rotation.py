@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,8 @@ class _Watched:
         """Seconds to the next look: when half of what is left is written, at the present rate and within bounds."""
         rate = (size - self.seen) / max(now - self.seen_at, 0.001)
         self.seen_at, self.seen = now, size
+        if size >= self.kept.max_size:
+            return 0.0
         if rate <= 0:
             return _LONGEST
         return min(_LONGEST, max(_SHORTEST, (self.kept.max_size - size) / rate / 2))
@@ -100,7 +103,15 @@ class LogKeeper:
                 for watched in list(self._logs.values()):
                     self._look(watched)
             for watched in self._waiting.pop(event.wd, ()):
-                self._look_after(self._pause(watched) if event.mask & Mask.MODIFY else 0.0, watched)
+                if event.mask & Mask.MODIFY:
+                    self._pause(watched)
+                    self._later(_SHORTEST, self._measure, watched)
+                else:
+                    self._later(0.0, self._look, watched)
+
+    def _measure(self, watched: _Watched) -> None:
+        """A moment after a growth: how fast it is now, since before it there was silence of any length."""
+        self._later(self._pause(watched), self._look, watched)
 
     def _pause(self, watched: _Watched) -> float:
         assert self._loop is not None
@@ -109,11 +120,11 @@ class LogKeeper:
         except OSError:
             return 0.0
 
-    def _look_after(self, seconds: float, watched: _Watched) -> None:
+    def _later(self, seconds: float, step: Callable[[_Watched], None], watched: _Watched) -> None:
         assert self._loop is not None
         if watched.timer is not None:
             watched.timer.cancel()
-        watched.timer = self._loop.call_later(seconds, self._look, watched)
+        watched.timer = self._loop.call_later(seconds, step, watched)
 
     def _look(self, watched: _Watched) -> None:
         """Rotate the log if it is time, and wait for its next growth."""
@@ -160,7 +171,7 @@ class LogKeeper:
             self._trouble(watched, error)
             return
         self._waiting.setdefault(wd, set()).add(watched)
-        self._look_after(0.0 if log.exists() else watched.answer_by - now, watched)
+        self._later(0.0 if log.exists() else watched.answer_by - now, self._look, watched)
 
     def _trouble(self, watched: _Watched, error: OSError | ConfigurationError) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENXIO, errno.EPIPE):
@@ -170,7 +181,7 @@ class LogKeeper:
         if told != watched.trouble:
             logger.warning("log %s could not be rotated: %s; tried again every %g s", watched.kept.log, told, _RETRY)
         watched.trouble = told
-        self._look_after(_RETRY, watched)
+        self._later(_RETRY, self._look, watched)
 
     def _tidy(self, watched: _Watched) -> None:
         """Remove what is more than should be kept; compress all but the newest, which may still be followed."""

@@ -222,8 +222,7 @@ class ExecMonitor:
         if not self._released:
             self._conmon.kill()
         elif not self._over:
-            begun = [self._command.pid] if self._command is not None and not self._command.has_ended() else []
-            self.left = await _ends(await asyncio.to_thread(end_descendants, self._conmon.pid, *begun))
+            self.left = await _ends(await asyncio.to_thread(end_descendants, self._conmon.pid, self._command))
         try:
             async with asyncio.timeout(_END):
                 await self._conmon.wait()
