@@ -10,16 +10,17 @@ from tests.guest.machine import Guest
 
 EVERYWHERE = (
     "test_cgroups.py::test_monitor_and_container_have_cgroups_of_their_own_until_they_end",
-    "test_cgroups.py::test_an_operator_with_another_manager_takes_up_what_runs",
     "test_life.py::test_an_exit_code_reaches_the_status[3]",
     "test_life.py::test_an_oom_kill_of_init_and_of_a_child_is_told",
     "test_life.py::test_a_paused_container_is_frozen_thawed_and_deleted",
     "test_resources.py::test_limits_reach_the_cgroup",
     "test_exec.py::test_a_call_counts_with_the_containers_own_monitor",
-    "test_hardship.py::test_a_monitor_leaves_the_unit_that_the_operator_runs_in",
 )
 """Where version, manager and runtime make a difference."""
-LINUX_6_1 = (
+CGROUP_2 = ("test_hardship.py::test_a_monitor_leaves_the_unit_that_the_operator_runs_in",)
+"""On version 1 systemd moves a monitor in those hierarchies alone that it uses itself."""
+ONCE = (
+    "test_cgroups.py::test_an_operator_with_another_manager_takes_up_what_runs",
     "test_cgroups.py::test_a_container_that_ends_by_itself_leaves_no_cgroup",
     "test_life.py::test_a_signal_from_outside_is_told",
     "test_life.py::test_a_command_that_cannot_run_is_told[nosuch-127]",
@@ -75,8 +76,12 @@ def _node_tests(*configurations: tuple[str, str, tuple[str, ...]]) -> str:
 
 
 RUNS = {
-    "cgroup2-systemd": Run(_node_tests(("systemd", "runc", EVERYWHERE + LINUX_6_1), ("systemd", "crun", EVERYWHERE))),
-    "cgroup2-cgroupfs": Run(_node_tests(("cgroupfs", "runc", EVERYWHERE), ("cgroupfs", "crun", EVERYWHERE))),
+    "cgroup2-systemd": Run(
+        _node_tests(("systemd", "runc", EVERYWHERE + CGROUP_2 + ONCE), ("systemd", "crun", EVERYWHERE + CGROUP_2))
+    ),
+    "cgroup2-cgroupfs": Run(
+        _node_tests(("cgroupfs", "runc", EVERYWHERE + CGROUP_2), ("cgroupfs", "crun", EVERYWHERE + CGROUP_2))
+    ),
     "cgroup1-systemd": Run(_node_tests(("systemd", "runc", EVERYWHERE)), _CGROUP_1),
     "reboot": Run(f"{_PYTEST} -s tests/guest/reboot.py", reboots=True),
 }

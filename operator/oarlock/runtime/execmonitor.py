@@ -186,6 +186,8 @@ class ExecMonitor:
         if answer["data"] <= 0:
             self._command = self._begun()
             self._over = self._command is None
+            if not self._container.bundle.exists():  # removed meanwhile, whatever the runtime makes of that
+                raise ended(self._container.id)
             raise refusal(self._container.id, str(answer.get("message", "")), self._program)
         if parent(answer["data"]) not in (self._conmon.pid, None):
             name = self._container.runtime.name
