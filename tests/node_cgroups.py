@@ -48,5 +48,8 @@ def containers(cgroup: str) -> tuple[set[str], set[str]]:
     """The container ids that have a cgroup of their own below this one, and those whose monitor has."""
     names = {entry.name for entry in folder(cgroup).glob("*") if entry.is_dir()}
     monitors = {name for name in names if name.startswith("oarlock-conmon-")}
-    own = {name.removeprefix("oarlock-").removesuffix(".scope") for name in names - monitors}
+    own = names - monitors
+    if MANAGER == "systemd":  # a slice of its own: PARENT-ID.slice
+        prefix = cgroup.rpartition("/")[2].removesuffix(".slice") + "-"
+        own = {name.removeprefix(prefix).removesuffix(".slice").replace("_", "-") for name in own}
     return own, {name.removeprefix("oarlock-conmon-").removesuffix(".scope") for name in monitors}

@@ -17,10 +17,10 @@ LOGS = ROOT / "build" / "guest"
 RECIPE = ("tests/guest/build", "tests/guest/inside", "tests/guest/guest.service", "requirements/dev.txt")
 _LEFT_OUT = {".git", ".venv", "build", "dist", ".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 _END = "guest: exit "
-_FAST = "mitigations=off tsc=reliable no_timer_check cryptomgr.notests"
+_FAST = "mitigations=off no_timer_check cryptomgr.notests"
 """With a plain processor and these a boot takes half the time: the processor is emulated."""
-_PATIENT = "panic=-1 systemd.default_timeout_start_sec=600"
-"""The processor may be wanted elsewhere; after a panic the guest ends."""
+_PATIENT = "panic=-1 clocksource=hpet systemd.default_timeout_start_sec=600"
+"""The processor may be wanted elsewhere, also while the kernel measures the speed of its time stamp counter."""
 
 
 def image() -> Path:

@@ -119,13 +119,17 @@ def after() -> None:
 
 def _nothing_is_left(node: Operator, old: dict[str, Any]) -> None:
     """Runtime state, mounts, cgroups, sockets and upper layers are of the present attempts alone."""
-    present = {record["current"]["containerID"] for record in node.records().values() if record.get("current")}
-    assert all(found == present for found in census(DIRS).values()), census(DIRS)
-    running = {name: record["current"] for name, record in node.records().items() if record.get("current")}
-    assert set(running) == {"always", "paused", "of-the-api"}
+
+    def present() -> dict[str, str]:
+        records = node.records()
+        return {name: record["current"]["containerID"] for name, record in records.items() if record.get("current")}
+
+    eventually(lambda: set(present()) == {"always", "paused", "of-the-api"}, "the others have ended")
+    for kind in census(DIRS):
+        eventually(lambda kind=kind: census(DIRS)[kind] == set(present().values()), f"{kind} are those that run")
     layers = {path.parent.name + "-" + path.name for path in (DIRS.state / "containers").glob("*/[0-9]*")}
-    assert layers == {current["containerID"] for current in running.values()}
-    assert len(mounts_below(DIRS.root)) == 0
+    assert layers == set(present().values())
+    assert mounts_below(DIRS.root) == []
     before = {record["current"]["containerID"] for record in old.values() if record.get("current")}
     assert len(before) >= 4
     for path in (*DIRS.state.rglob("*"), *DIRS.run.rglob("*"), *Path("/sys/fs/cgroup").rglob("*")):

@@ -14,10 +14,10 @@ from tests.operating import Operator, container, eventually, left, operating
 
 
 def units() -> str:
-    """Every scope of containers and monitors that systemd knows, ended ones too; empty without systemd."""
+    """Every scope and slice of containers and monitors that systemd knows, ended ones too; empty without systemd."""
     if not runs_systemd():
         return ""
-    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "oarlock-*.scope"]
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "oarlock-*.scope", "oar-*.slice"]
     silent = subprocess.DEVNULL
     return subprocess.run(command, stdin=silent, capture_output=True, text=True, timeout=60, check=True).stdout
 
@@ -33,14 +33,17 @@ def test_monitor_and_container_have_cgroups_of_their_own_until_they_end(
         home = node_cgroups.folder(node_dirs.cgroup)
         monitor, init = (node_cgroups.folder_of(status[name]) for name in ("monitorPID", "pid"))
         assert monitor == home / f"oarlock-conmon-{own}{'.scope' if by_systemd else ''}"
-        assert (home / (f"oarlock-{own}.scope" if by_systemd else own)) in (init, init.parent)
+        place = home / own
+        if by_systemd:
+            place = home / f"{home.stem}-{own.replace('-', '_')}.slice" / f"oarlock-{own}.scope"
+        assert place in (init, init.parent)  # crun makes one more below it
         assert monitor.joinpath("cgroup.procs").read_text().split() == [str(status["monitorPID"])]
         if by_systemd:
             assert f"oarlock-conmon-{own}.scope" in units()
         (node_dirs.manifests / "objects.yaml").unlink()
         eventually(lambda: not node.records(), "the object is gone")
         assert not left(node_dirs)
-        eventually(lambda: own not in units(), "systemd has forgotten both scopes")
+        eventually(lambda: own not in units().replace("_", "-"), "systemd has forgotten its scopes and slice")
 
 
 def test_a_container_that_ends_by_itself_leaves_no_cgroup(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -48,7 +51,7 @@ def test_a_container_that_ends_by_itself_leaves_no_cgroup(node_dirs: NodeDirs, b
         node.apply(container("job", busybox_rootfs, "true", restartPolicy="Never"))
         own = node.wait("job", lambda s: s["phase"] == "Succeeded")["containerID"].removeprefix("oarlock://")
         eventually(lambda: not left(node_dirs), "nothing is left")
-        eventually(lambda: own not in units(), "systemd has forgotten both scopes")
+        eventually(lambda: own not in units().replace("_", "-"), "systemd has forgotten its scopes and slice")
 
 
 def test_the_manager_is_found_by_itself(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

@@ -51,6 +51,9 @@ class Hierarchy(Protocol):
     def sweep(self, parent: str, kept: Container[str]) -> None:
         """Remove every empty cgroup right below `parent` whose name is not among those kept."""
 
+    def children(self, cgroup: str) -> set[str]:
+        """The names of the cgroups right below one."""
+
     def processes(self, cgroup: str) -> set[int]:
         """Every process in a cgroup and below it."""
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from oarlock.cgroups.hierarchy import hierarchy
-from oarlock.cgroups.place import Manager, Place, place, slice_path
+from oarlock.cgroups.place import Manager, Place, place
 
 
 class CgroupManager(Protocol):
@@ -26,7 +26,14 @@ class CgroupManager(Protocol):
             OSError: it cannot be done, or the process is gone.
         """
 
-    def sweep(self, container_ids: Collection[str]) -> None:
+    async def forget(self, place: Place) -> None:
+        """Let go of what was made for an ended container beside its cgroups; fine when there is nothing.
+
+        Raises:
+            OSError: it cannot be done now.
+        """
+
+    async def sweep(self, container_ids: Collection[str]) -> None:
         """Remove the empty cgroups that are of none of these containers."""
 
     async def close(self) -> None:
@@ -49,21 +56,21 @@ class CgroupFS:
         """See `CgroupManager`. In a thread: on version 1 the kernel takes about 10 ms."""
         await asyncio.get_running_loop().run_in_executor(None, hierarchy().adopt, pid, place.monitor)
 
-    def sweep(self, container_ids: Collection[str]) -> None:
+    async def forget(self, place: Place) -> None:
         """See `CgroupManager`."""
-        sweep(self.name, self.parent, container_ids)
+
+    async def sweep(self, container_ids: Collection[str]) -> None:
+        """See `CgroupManager`."""
+        hierarchy().sweep(self.parent, kept(self, container_ids))
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
-def sweep(manager: Manager, parent: str, container_ids: Collection[str]) -> None:
-    """Remove the empty cgroups below `parent` that are of none of these containers."""
-    kept = set()
-    for each in container_ids:
-        where = place(manager, parent, each)
-        kept |= {where.container.rpartition("/")[2], where.monitor.rpartition("/")[2]}
-    hierarchy().sweep(slice_path(parent) if manager == "systemd" else parent, kept)
+def kept(manager: CgroupManager, container_ids: Collection[str]) -> set[str]:
+    """The names right below the parent that belong to these containers."""
+    places = [manager.place(each) for each in container_ids]
+    return {path.rpartition("/")[2] for where in places for path in (where.lasting, where.monitor)}
 
 
 def manager(name: Manager, parent: str) -> CgroupManager:

@@ -19,14 +19,19 @@ class Place:
         container, monitor: their paths below a hierarchy's root.
         oci: `linux.cgroupsPath` of config.json.
         parent: the cgroup or slice that both lie in, as it was configured.
+        lasting: the cgroup whose counters outlive the container's last process. systemd removes a scope the moment that
+            it is empty, and with it what the kernel counted; so each scope is in a slice of its own.
         scope: the monitor's unit under systemd; None when oarlock makes the cgroup itself.
+        slice: the container's own slice under systemd.
     """
 
     container: str
     monitor: str
     oci: str
     parent: str
+    lasting: str
     scope: str | None = None
+    slice: str | None = None
 
     @property
     def by_systemd(self) -> bool:
@@ -38,10 +43,12 @@ def place(manager: str, parent: str, container_id: str) -> Place:
     """The place of one container under a parent cgroup (`/oarlock`) or slice (`oarlock.slice`)."""
     if manager == "systemd":
         folder, scope = slice_path(parent), unit_name("oarlock-conmon", container_id)
-        container = f"{folder}/{unit_name('oarlock', container_id)}"
-        return Place(container, f"{folder}/{scope}", f"{parent}:oarlock:{container_id}", parent, scope)
+        own = f"{parent.removesuffix('.slice')}-{container_id.replace('-', '_')}.slice"
+        container = f"{folder}/{own}/{unit_name('oarlock', container_id)}"
+        oci = f"{own}:oarlock:{container_id}"
+        return Place(container, f"{folder}/{scope}", oci, parent, f"{folder}/{own}", scope, own)
     container = f"{parent.rstrip('/')}/{container_id}"
-    return Place(container, f"{parent.rstrip('/')}/oarlock-conmon-{container_id}", container, parent)
+    return Place(container, f"{parent.rstrip('/')}/oarlock-conmon-{container_id}", container, parent, container)
 
 
 def runs_systemd() -> bool:

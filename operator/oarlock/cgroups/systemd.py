@@ -10,13 +10,15 @@ from typing import Any
 from dbus_fast import BusType, DBusError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from oarlock.cgroups.manager import sweep
-from oarlock.cgroups.place import Manager, Place, place
+from oarlock.cgroups.hierarchy import hierarchy
+from oarlock.cgroups.manager import kept
+from oarlock.cgroups.place import Manager, Place, place, slice_path
 
 _DESTINATION, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 _ANSWER = 30.0
 _DONE = "done"
+_NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 
 
 class Systemd:
@@ -65,9 +67,28 @@ class Systemd:
         if result != _DONE:
             raise OSError(errno.EIO, f"systemd did not start {place.scope}: its job ended as {result}")
 
-    def sweep(self, container_ids: Collection[str]) -> None:
-        """See `CgroupManager`. A scope goes by itself when it is empty; what a crash left of one is a bare folder."""
-        sweep(self.name, self.parent, container_ids)
+    async def forget(self, place: Place) -> None:
+        """See `CgroupManager`. A scope goes by itself when it is empty, a slice does not."""
+        if place.slice is not None:
+            await self._stop(place.slice)
+
+    async def sweep(self, container_ids: Collection[str]) -> None:
+        """See `CgroupManager`. What an operator that was killed has left."""
+        folder = slice_path(self.parent)
+        for name in hierarchy().children(folder) - kept(self, container_ids):
+            if name.endswith(".slice") and not hierarchy().processes(f"{folder}/{name}"):
+                await self._stop(name)
+        hierarchy().sweep(folder, kept(self, container_ids))
+
+    async def _stop(self, unit: str) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await _call(await self._connected(), _DESTINATION, _PATH, "StopUnit", "ss", [unit, "replace"])
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"systemd did not stop {unit} within {_ANSWER:g} s") from None
+        except (DBusError, EOFError) as error:
+            if getattr(error, "type", None) != _NO_SUCH_UNIT:
+                raise OSError(errno.EIO, f"systemd did not stop {unit}: {error}") from error
 
     async def close(self) -> None:
         """Let go of the connection."""

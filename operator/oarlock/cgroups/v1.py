@@ -59,6 +59,14 @@ def sweep(parent: str, kept: Container[str]) -> None:
                 remove_tree(Path(entry.path))
 
 
+def children(cgroup: str) -> set[str]:
+    """See `Hierarchy`. In any hierarchy."""
+    found: set[str] = set()
+    for folder in _folders(cgroup):
+        found.update(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    return found
+
+
 def processes(cgroup: str) -> set[int]:
     """See `Hierarchy`. In any hierarchy."""
     found: set[int] = set()

@@ -27,10 +27,16 @@ def remove(cgroup: str) -> None:
 
 def sweep(parent: str, kept: Container[str]) -> None:
     """See `Hierarchy`."""
+    for name in children(parent):
+        if name not in kept:
+            remove_tree(_folder(parent) / name)
+
+
+def children(cgroup: str) -> set[str]:
+    """See `Hierarchy`."""
     with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(_folder(parent)):
-            if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
-                remove_tree(Path(entry.path))
+        return {entry.name for entry in os.scandir(_folder(cgroup)) if entry.is_dir(follow_symlinks=False)}
+    return set()
 
 
 def processes(cgroup: str) -> set[int]:

@@ -165,7 +165,10 @@ class LogKeeper:
                 watched.answer = min(2 * watched.answer, _LAST_ANSWER)
             wd = self._inotify.add(log.parent, Mask.MOVED_TO | Mask.ONESHOT)
         except FileNotFoundError:
-            self._logs.pop(log, None)  # the container has ended
+            if now < watched.answer_by and watched.kept.bundle.exists():  # somebody removed the folder
+                self._later(watched.answer_by - now, self._look, watched)
+            else:
+                self._logs.pop(log, None)  # the container has ended
             return
         except (OSError, ConfigurationError) as error:
             self._trouble(watched, error)

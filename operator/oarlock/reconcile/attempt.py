@@ -145,7 +145,12 @@ class Attempt:
 
     async def has_ended(self) -> bool:
         """Whether a container that never got to be recorded as started did run and end."""
-        return self.current.stage == "created" and await self._exit_code() is not None
+        if self.current.stage != "created":
+            return False
+        if init := adopt(self.current.pid, self.current.pidStart):
+            init.close()
+            return False
+        return await self._exit_code() is not None
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's init."""
@@ -247,7 +252,7 @@ class Attempt:
                 self._node.endings.forget(self._live.monitor)
             self._live.close()
             self._live = None
-        self._node.runtime.clear(self._container)
+        await self._node.runtime.clear(self._container)
         await asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
 
     async def _monitor_end(self, monitor: Process) -> bool:

@@ -164,7 +164,7 @@ class Engine:
         """Remove containers and bundles that no record names."""
         named = {record.current.containerID for record in records if record.current}
         cgroups = self._node.runtime.cgroups
-        cgroups.sweep(named)
+        await cgroups.sweep(named)
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
         strays = [self._group.create_task(self._remove_stray(each)) for each in sorted(found - named)]
         if strays:

@@ -184,7 +184,7 @@ class Runtime:
         await self._end_monitors(container)
         await self.end_all(container)
         await self.delete(container)
-        self.clear(container)
+        await self.clear(container)
 
     async def kill_all(self, container: Container) -> None:
         """Kill every process in the container's cgroup (`oci.go: StopContainer`), without waiting for their end."""
@@ -206,12 +206,14 @@ class Runtime:
         pids = sorted(self._hierarchy.processes(container.place.container))
         return [told for pid in pids if (told := uninterruptible(pid))]
 
-    def clear(self, container: Container) -> None:
+    async def clear(self, container: Container) -> None:
         """Remove what conmon and the runtime leave behind of an ended container, but for the bundle."""
         (self._settings.exits / container.id).unlink(missing_ok=True)
         (self._settings.sockets / container.id).unlink(missing_ok=True)
         self._hierarchy.remove(container.place.container)
         self._hierarchy.remove(container.place.monitor)
+        self._hierarchy.remove(container.place.lasting)
+        await self.cgroups.forget(container.place)
 
     def exit_code(self, container: Container) -> int | None:
         """The exit code that conmon wrote; None while there is none."""
@@ -226,7 +228,8 @@ class Runtime:
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
-        return (container.bundle / oom.FILE).exists() or self._hierarchy.oom_kills(container.place.container) > 0
+        cgroups = (container.place.container, container.place.lasting)
+        return (container.bundle / oom.FILE).exists() or any(map(self._hierarchy.oom_kills, cgroups))
 
     async def end_commands(self) -> None:
         """End the runtime's commands that an operator before this one began: nobody waits for their answer."""
