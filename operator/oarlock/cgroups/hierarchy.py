@@ -69,6 +69,9 @@ class Hierarchy(Protocol):
     def oom_kills(self, cgroup: str) -> int:
         """How many processes of a cgroup the kernel's OOM killer has taken."""
 
+    def oom_events(self, cgroup: str) -> Path | None:
+        """The file that changes when the OOM killer takes a process; None where the kernel has none."""
+
     def usage(self, cgroup: str) -> Usage | None:
         """What a cgroup uses now; None when it is gone."""
 

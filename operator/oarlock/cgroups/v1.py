@@ -117,6 +117,11 @@ def oom_kills(cgroup: str) -> int:
         return 0
 
 
+def oom_events(cgroup: str) -> Path | None:
+    """See `Hierarchy`. Version 1 tells it through an eventfd, which conmon has."""
+    return None
+
+
 def usage(cgroup: str) -> Usage | None:
     """See `Hierarchy`."""
     memory, cpu, pids = (_below(name, cgroup) for name in ("memory", "cpuacct", "pids"))

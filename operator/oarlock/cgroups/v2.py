@@ -79,6 +79,11 @@ def oom_kills(cgroup: str) -> int:
     return _keyed(_folder(cgroup) / "memory.events").get("oom_kill", 0)
 
 
+def oom_events(cgroup: str) -> Path | None:
+    """See `Hierarchy`."""
+    return _folder(cgroup) / "memory.events"
+
+
 def usage(cgroup: str) -> Usage | None:
     """See `Hierarchy`."""
     folder = _folder(cgroup)

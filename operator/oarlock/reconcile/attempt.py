@@ -213,7 +213,7 @@ class Attempt:
         else:
             self._on_monitor_end()
         self._node.endings.watch(live.init, self._on_end)
-        self._node.ooms.watch(self._container.bundle, self._on_oom)
+        self._node.ooms.watch(self._container, self._on_oom)
 
     def _on_end(self) -> None:
         self.ended = True
