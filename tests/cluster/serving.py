@@ -65,9 +65,7 @@ class Served:
         return set(self.cluster.kubectl("get", "cspec", "-o", "name").split())
 
 
-def operator_of(
-    cluster: ControlPlane, dirs: NodeDirs, *options: str, url: str | None = None, **how: Any
-) -> Operator:
+def operator_of(cluster: ControlPlane, dirs: NodeDirs, *options: str, url: str | None = None, **how: Any) -> Operator:
     """An operator that serves the cluster with the least rights, not yet started."""
     cluster.kubectl("apply", "-f", "-", input=RBAC)
     return Operator(dirs, "--kubeconfig", str(cluster.kubeconfig("oarlock", url=url)), *options, **how)
