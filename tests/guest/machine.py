@@ -44,14 +44,10 @@ class Guest:
         script: for bash in the clone's copy, /oarlock; its exit code is the guest's.
         options: of the kernel.
         reboots: whether a reset boots the same disks again, and so runs `script` again, instead of ending the guest.
-
-    Attributes:
-        told: what the script has printed, as far as `lines` has given it.
     """
 
     def __init__(self, name: str, script: str, *, options: str = "", reboots: bool = False) -> None:
         self.name = name
-        self.told: list[str] = []
         LOGS.mkdir(parents=True, exist_ok=True)
         self._log, self._console = LOGS / f"{name}.log", LOGS / f"{name}.console"
         self._log.write_bytes(b"")
@@ -75,7 +71,6 @@ class Guest:
             if line.startswith(_END):
                 code = int(line.removeprefix(_END))
             else:
-                self.told.append(line)
                 yield line
         self.close()
         if code != 0:
@@ -102,7 +97,7 @@ class Guest:
     def _command(self, clone: Path, options: str, reboots: bool) -> list[str]:
         made = image()
         return [
-            *("nice", "-n", "5", "qemu-system-x86_64"),
+            *("nice", "-n", "19", "qemu-system-x86_64"),
             *("-accel", os.environ.get("OARLOCK_GUEST_ACCEL", "tcg,thread=multi,tb-size=512")),
             *("-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none"),
             *([] if reboots else ["-no-reboot"]),
