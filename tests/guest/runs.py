@@ -15,10 +15,9 @@ EVERYWHERE = (
     "test_life.py::test_a_paused_container_is_frozen_thawed_and_deleted",
     "test_resources.py::test_limits_reach_the_cgroup",
     "test_exec.py::test_a_call_counts_with_the_containers_own_monitor",
+    "test_hardship.py::test_a_monitor_leaves_the_unit_that_the_operator_runs_in",
 )
 """Where version, manager and runtime make a difference."""
-CGROUP_2 = ("test_hardship.py::test_a_monitor_leaves_the_unit_that_the_operator_runs_in",)
-"""On version 1 systemd moves a monitor in those hierarchies alone that it uses itself."""
 ONCE = (
     "test_cgroups.py::test_an_operator_with_another_manager_takes_up_what_runs",
     "test_cgroups.py::test_a_container_that_ends_by_itself_leaves_no_cgroup",
@@ -77,12 +76,8 @@ def _node_tests(*configurations: tuple[str, str, tuple[str, ...]]) -> str:
 
 RUNS = {
     "linux-6.1": Run(_node_tests(("systemd", "runc", ONCE))),
-    "cgroup2-systemd": Run(
-        _node_tests(("systemd", "runc", EVERYWHERE + CGROUP_2), ("systemd", "crun", EVERYWHERE + CGROUP_2))
-    ),
-    "cgroup2-cgroupfs": Run(
-        _node_tests(("cgroupfs", "runc", EVERYWHERE + CGROUP_2), ("cgroupfs", "crun", EVERYWHERE + CGROUP_2))
-    ),
+    "cgroup2-systemd": Run(_node_tests(("systemd", "runc", EVERYWHERE), ("systemd", "crun", EVERYWHERE))),
+    "cgroup2-cgroupfs": Run(_node_tests(("cgroupfs", "runc", EVERYWHERE), ("cgroupfs", "crun", EVERYWHERE))),
     "cgroup1-systemd": Run(_node_tests(("systemd", "runc", EVERYWHERE)), _CGROUP_1),
     "reboot": Run(f"{_PYTEST} -s tests/guest/reboot.py", reboots=True),
 }

@@ -66,6 +66,8 @@ class Systemd:
             del self._waiting[place.scope]
         if result != _DONE:
             raise OSError(errno.EIO, f"systemd did not start {place.scope}: its job ended as {result}")
+        if hierarchy().VERSION == 1:  # hierarchies that are not systemd's hold the operator's own cgroup
+            await asyncio.get_running_loop().run_in_executor(None, hierarchy().adopt, pid, place.monitor)
 
     async def forget(self, place: Place) -> None:
         """See `CgroupManager`. A scope goes by itself when it is empty, a slice does not."""
