@@ -23,7 +23,7 @@ run: ## start the operator on examples/ and watch the containers come up, fail, 
 
 test: ## run all tests on the real conmon, runc and kube-apiserver (as root); PYTEST_ARGS="-k name" picks some
 	@scripts/setup test
-	@$(python) -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),tests/unit tests/node tests/cluster tests/guest)
+	@$(if $(PYTEST_ARGS),$(python) -m pytest $(PYTEST_ARGS),scripts/test)
 
 test-guest: ## run the node tests' chosen set in guests (cgroup v2 and v1, systemd, runc, crun); GUEST=full runs all of them
 	@scripts/setup test

@@ -1,5 +1,4 @@
-"""The guests of a run begin with it, two at a time and behind everything else; the tests here, the last ones, see how
-they have done."""
+"""The guests of a run begin with it, two at a time and behind everything else; the tests here see how they did."""
 
 from __future__ import annotations
 
