@@ -46,51 +46,53 @@ class Systemd:
             ("CollectMode", Variant("s", "inactive-or-failed")),
             ("DefaultDependencies", Variant("b", False)),
         ]
-        self._waiting[place.scope] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(_ANSWER):
-                bus = await self._connected()
-                match = f"type='signal',interface='{_INTERFACE}',member='JobRemoved',arg2='{place.scope}'"
-                await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "AddMatch", "s", [match])
-                try:
-                    body: list[Any] = [place.scope, "fail", properties, []]
-                    await _call(bus, _DESTINATION, _PATH, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
-                    result = await self._waiting[place.scope]
-                finally:
-                    await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "RemoveMatch", "s", [match])
-        except TimeoutError:
-            raise OSError(errno.ETIMEDOUT, f"systemd did not start {place.scope} within {_ANSWER:g} s") from None
-        except (DBusError, EOFError) as error:
-            raise OSError(errno.EIO, f"systemd did not start {place.scope}: {error}") from error
-        finally:
-            del self._waiting[place.scope]
-        if result != _DONE:
-            raise OSError(errno.EIO, f"systemd did not start {place.scope}: its job ended as {result}")
+        await self._job(place.scope, "StartTransientUnit", "ssa(sv)a(sa(sv))", [place.scope, "fail", properties, []])
         if hierarchy().VERSION == 1:  # hierarchies that are not systemd's hold the operator's own cgroup
             await asyncio.get_running_loop().run_in_executor(None, hierarchy().adopt, pid, place.monitor)
 
     async def forget(self, place: Place) -> None:
-        """See `CgroupManager`. A scope goes by itself when it is empty, a slice does not."""
-        if place.slice is not None:
-            await self._stop(place.slice)
+        """See `CgroupManager`. A slice does not go by itself, nor a scope whose folder somebody else removed."""
+        units = [each for each in (place.scope, place.slice) if each is not None]
+        await asyncio.gather(*map(self._stop, units))
 
     async def sweep(self, container_ids: Collection[str]) -> None:
         """See `CgroupManager`. What an operator that was killed has left."""
         folder = slice_path(self.parent)
         for name in hierarchy().children(folder) - kept(self, container_ids):
-            if name.endswith(".slice") and not hierarchy().processes(f"{folder}/{name}"):
+            if name.endswith((".scope", ".slice")) and not hierarchy().processes(f"{folder}/{name}"):
                 await self._stop(name)
         hierarchy().sweep(folder, kept(self, container_ids))
 
     async def _stop(self, unit: str) -> None:
+        await self._job(unit, "StopUnit", "ss", [unit, "replace"])
+
+    async def _job(self, unit: str, member: str, signature: str, body: list[Any]) -> None:
+        """Have systemd do something with a unit, and wait for the end of its job; nothing when there is no such unit.
+
+        Raises:
+            OSError: it was not done.
+        """
+        self._waiting[unit] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_ANSWER):
-                await _call(await self._connected(), _DESTINATION, _PATH, "StopUnit", "ss", [unit, "replace"])
+                bus = await self._connected()
+                match = f"type='signal',interface='{_INTERFACE}',member='JobRemoved',arg2='{unit}'"
+                await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "AddMatch", "s", [match])
+                try:
+                    await _call(bus, _DESTINATION, _PATH, member, signature, body)
+                    result = await self._waiting[unit]
+                finally:
+                    await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "RemoveMatch", "s", [match])
         except TimeoutError:
-            raise OSError(errno.ETIMEDOUT, f"systemd did not stop {unit} within {_ANSWER:g} s") from None
+            raise OSError(errno.ETIMEDOUT, f"systemd: {member} {unit}: not done within {_ANSWER:g} s") from None
         except (DBusError, EOFError) as error:
-            if getattr(error, "type", None) != _NO_SUCH_UNIT:
-                raise OSError(errno.EIO, f"systemd did not stop {unit}: {error}") from error
+            if getattr(error, "type", None) == _NO_SUCH_UNIT:
+                return
+            raise OSError(errno.EIO, f"systemd: {member} {unit}: {error}") from error
+        finally:
+            self._waiting.pop(unit, None)
+        if result != _DONE:
+            raise OSError(errno.EIO, f"systemd: {member} {unit}: its job ended as {result}")
 
     async def close(self) -> None:
         """Let go of the connection."""

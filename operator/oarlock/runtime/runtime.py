@@ -210,10 +210,9 @@ class Runtime:
         """Remove what conmon and the runtime leave behind of an ended container, but for the bundle."""
         (self._settings.exits / container.id).unlink(missing_ok=True)
         (self._settings.sockets / container.id).unlink(missing_ok=True)
-        self._hierarchy.remove(container.place.container)
-        self._hierarchy.remove(container.place.monitor)
-        self._hierarchy.remove(container.place.lasting)
-        await self.cgroups.forget(container.place)
+        await self.cgroups.forget(container.place)  # first: systemd makes the folder of an active unit anew
+        for cgroup in (container.place.container, container.place.monitor, container.place.lasting):
+            self._hierarchy.remove(cgroup)
 
     def exit_code(self, container: Container) -> int | None:
         """The exit code that conmon wrote; None while there is none."""
