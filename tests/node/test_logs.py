@@ -75,12 +75,12 @@ def assert_same(found: bytes, wanted: bytes) -> None:
 
 
 def test_at_full_speed_no_line_is_lost_or_doubled(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    count = 200_000
+    count = 400_000
     with operating(node_dirs) as node:
         node.apply(shell("chatty", busybox_rootfs, numbered(count), logRotation=WIDE, resources=FAST))
         log = log_path(node, "chatty")
         node.wait("chatty", lambda s: s["phase"] == "Succeeded", SLOW)
-        assert rotated(log), "it was rotated meanwhile"
+        assert len(rotated(log)) >= 3
         assert_same(printed(node, "chatty"), lines(count))
 
 

@@ -36,9 +36,6 @@ class CgroupManager(Protocol):
     async def sweep(self, container_ids: Collection[str]) -> None:
         """Remove the empty cgroups that are of none of these containers."""
 
-    async def close(self) -> None:
-        """Let go of what it holds."""
-
 
 class CgroupFS:
     """oarlock makes the cgroups itself."""
@@ -62,9 +59,6 @@ class CgroupFS:
     async def sweep(self, container_ids: Collection[str]) -> None:
         """See `CgroupManager`."""
         hierarchy().sweep(self.parent, kept(self, container_ids))
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 def kept(manager: CgroupManager, container_ids: Collection[str]) -> set[str]:

@@ -94,12 +94,6 @@ class Systemd:
         if result != _DONE:
             raise OSError(errno.EIO, f"systemd: {member} {unit}: its job ended as {result}")
 
-    async def close(self) -> None:
-        """Let go of the connection."""
-        if self._bus is not None:
-            self._bus.disconnect()
-            self._bus = None
-
     async def _connected(self) -> MessageBus:
         async with self._connecting:
             if self._bus is None or not self._bus.connected:
