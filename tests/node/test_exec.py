@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.manager import manager
 from oarlock.cgroups.place import place
 from oarlock.errors import ExecSyncError, ExecTimeout
+from oarlock.runtime import execmonitor
 from oarlock.runtime.container import Container
-from oarlock.runtime.execprocess import ExecProcess, ExecUser
+from oarlock.runtime.execprocess import ExecProcess, ExecUser, in_memory
 from oarlock.runtime.execution import OUTPUT_LIMIT, ExecResult
 from oarlock.runtime.monitor import MonitorSettings
 from oarlock.runtime.runtime import Runtime
@@ -232,6 +233,23 @@ async def test_no_call_in_a_paused_or_an_ended_container(node_dirs: NodeDirs, bu
             await inside.exec("true")
         told = node.command("exec", "web", "--", "true", check=False)
         assert (told.returncode, "default/web does not run (it is Stopped)" in told.stderr) == (1, True)
+
+
+async def test_a_call_of_a_container_that_ends_this_moment_says_so(
+    node_dirs: NodeDirs, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def ends_first(process: Mapping[str, Any]) -> Iterator[int]:
+        node.apply()
+        eventually(lambda: not inside.container.bundle.exists(), "the bundle is gone")
+        with in_memory(process) as spec:
+            yield spec
+
+    monkeypatch.setattr(execmonitor, "in_memory", ends_first)
+    with running(node_dirs, busybox_rootfs, terminationGracePeriodSeconds=1) as (node, inside):
+        with pytest.raises(ExecSyncError, match="does not run"):
+            await inside.exec("true")
+        await soon(lambda: not any(census(node_dirs).values()), "nothing is left")
 
 
 async def test_calls_work_while_it_stops_and_end_with_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

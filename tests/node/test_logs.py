@@ -176,7 +176,7 @@ def test_an_order_that_conmon_overlooks_is_given_again(node_dirs: NodeDirs, busy
 
 
 def test_another_rotation_applies_in_place(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    write = f"{numbered(3000)}; until [ -e /go ]; do usleep 10000; done; {steady(1000)}"
+    write = f"{numbered(3000)}; until [ -e /go ]; do usleep 10000; done; {steady(6000)}"
     with operating(node_dirs) as node:
 
         def apply(**rotation: Any) -> None:
@@ -190,7 +190,7 @@ def test_another_rotation_applies_in_place(node_dirs: NodeDirs, busybox_rootfs: 
         apply(maxSize="4Ki", maxFiles=50)
         eventually(lambda: rotated(log), "rotated at the smaller size, though nothing is written")
         Path(f"/proc/{pid}/root/go").touch()
-        eventually(lambda: len(rotated(log)) > 3 and b" 1000\n" in newest(log), "rotated further", SLOW)
+        eventually(lambda: len(rotated(log)) > 3 and b" 6000\n" in newest(log), "rotated further", SLOW)
         apply(maxSize="4Ki", maxFiles=3, compress=True)
         eventually(lambda: len(rotated(log)) == 2 and packed(log), "older ones are gone at once")
         assert node.status("web")["pid"] == pid

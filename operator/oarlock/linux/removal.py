@@ -64,7 +64,10 @@ def _empty(directory: int, top: int, depth: int) -> bool:
             _insist(partial(_move_up, name, directory, top), name, directory)
             moved = True
         else:
-            fd = _open_directory(name, directory)
+            try:
+                fd = _open_directory(name, directory)
+            except FileNotFoundError:  # somebody else removed it meanwhile
+                continue
             try:
                 moved |= _empty(fd, top, depth + 1)
             finally:

@@ -63,10 +63,8 @@ async def executing(
         held.callback(sync_end.close)
         sync.setblocking(False)
         pipes = {"_OCI_SYNCPIPE": str(sync_end.fileno()), "_OCI_STARTPIPE": str(start_end.fileno())}
-        monitor = ExecMonitor(
-            container,
-            sync,
-            await asyncio.create_subprocess_exec(
+        try:
+            conmon = await asyncio.create_subprocess_exec(
                 *_arguments(settings, container, call, spec, log_end.fileno(), timeout),
                 cwd=folder,
                 env=ENVIRONMENT | pipes,
@@ -76,11 +74,12 @@ async def executing(
                 pass_fds=(spec, log_end.fileno(), start_end.fileno(), sync_end.fileno()),
                 start_new_session=True,
                 umask=0o022,
-            ),
-            call.args[0],
-            folder / "pid",
-            settings.runtime_timeout,
-        )
+            )
+        except FileNotFoundError:
+            if folder.exists():  # then it is conmon that is missing
+                raise
+            raise ended(container.id) from None
+        monitor = ExecMonitor(container, sync, conmon, call.args[0], folder / "pid", settings.runtime_timeout)
         for given in (log_end, start_end, sync_end):
             given.close()
         try:

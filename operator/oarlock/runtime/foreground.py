@@ -82,10 +82,10 @@ def foreground(
         try:
             process = process_of(container.bundle, call)
             folder = held.enter_context(_folder(container.bundle))
+            console = _Console(held, folder) if call.terminal else None
         except FileNotFoundError:
             raise ended(container.id) from None
         streams = _Streams(held, stdin=interactive and not call.terminal)
-        console = _Console(held, folder) if call.terminal else None
         stdin, out, err = streams.given
         spec = held.enter_context(in_memory(process))
         arguments = [
@@ -98,6 +98,8 @@ def foreground(
         code = _run(arguments, (stdin, err if console else out, err), spec)
         streams.close_given()
         if code != 0:
+            if not container.bundle.exists():  # removed meanwhile, whatever the runtime makes of that
+                raise ended(container.id)
             said = streams.words() or (console.words(held) if console is not None else "")
             raise refusal(container.id, said, call.args[0])
         started = _child(folder / "pid")
