@@ -16,7 +16,7 @@ from typing import Any
 from oarlock.cli import main
 from oarlock.node import reopening, rotation
 from oarlock.reconcile.attempt import Attempt
-from oarlock.reconcile.keeper import Keeper
+from oarlock.reconcile.steps import Steps
 from oarlock.records.store import Store
 from oarlock.runtime.monitor import Monitor
 from oarlock.runtime.runtime import Runtime
@@ -36,8 +36,8 @@ POINTS: dict[str, tuple[Any, str]] = {
     "thawed": (Attempt, "thaw"),
     "log renamed": (reopening, "put_aside"),
     "conmon told to reopen": (rotation, "rotate"),
-    "exit seen": (Keeper, "_record_exit"),
-    "exit recorded": (Keeper, "_record_exit"),
+    "exit seen": (Steps, "_record_exit"),
+    "exit recorded": (Steps, "_record_exit"),
     "before the patch": (Statuses, "_send"),
     "after the patch": (Statuses, "_send"),
     "finalizer on": (Finalizers, "hold"),

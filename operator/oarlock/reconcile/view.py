@@ -10,25 +10,25 @@ from oarlock.api.changes import replaced_fields
 from oarlock.api.spec import Spec
 from oarlock.bundle.config import shares_network
 from oarlock.errors import BundleError, NodeFull
-from oarlock.reconcile import decide as steps
+from oarlock.reconcile import decide
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.concerns import STUCK_AFTER
 from oarlock.records.model import Record
 
 _VERBS: dict[type, str] = {
     type(None): "Adopt",
-    steps.Start: "Run",
-    steps.Terminate: "Kill",
-    steps.Kill: "Kill",
-    steps.Pause: "Pause",
-    steps.Resume: "Resume",
-    steps.Discard: "Remove",
-    steps.Collect: "Remove",
+    decide.Start: "Run",
+    decide.Terminate: "Kill",
+    decide.Kill: "Kill",
+    decide.Pause: "Pause",
+    decide.Resume: "Resume",
+    decide.Discard: "Remove",
+    decide.Collect: "Remove",
 }
 """What could not be done, as the kubelet's reasons have it (`RunContainerError`)."""
 
 
-def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.Observed:
+def observed(record: Record, restarted_at: str | None, *, alive: bool) -> decide.Observed:
     """What there is of an object.
 
     Args:
@@ -36,17 +36,17 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.
         alive: whether the recorded attempt's process lives.
     """
     current, last = record.current, record.last
-    container: steps.Created | steps.HalfMade | steps.Alive | steps.Ended | None = None
+    container: decide.Created | decide.HalfMade | decide.Alive | decide.Ended | None = None
     if current is not None:
         refused = current.stage == "created" and last is not None and last.attempt == current.attempt
         if current.stage == "creating" or refused:
-            container = steps.HalfMade()
+            container = decide.HalfMade()
         elif not alive:
-            container = steps.Ended()
+            container = decide.Ended()
         elif current.stage != "started":
-            container = steps.Created()
+            container = decide.Created()
         else:
-            container = steps.Alive(
+            container = decide.Alive(
                 paused=current.paused,
                 changed=changed(record, current.spec, current.restartedAt, restarted_at),
                 stop_since=current.stopSince,
@@ -60,8 +60,8 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> steps.
         rearmed = record.lastSpec is not None and bool(
             changed(record, record.lastSpec, record.lastRestartedAt, restarted_at)
         )
-        told = steps.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
-    return steps.Observed(container=container, last=told, retry_at=0.0 if told and told.rearmed else record.retryAt)
+        told = decide.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
+    return decide.Observed(container=container, last=told, retry_at=0.0 if told and told.rearmed else record.retryAt)
 
 
 def changed(
@@ -73,15 +73,15 @@ def changed(
     return () if spec == record.spec else replaced_fields(spec, record.spec)
 
 
-def words(step: steps.Step, record: Record, backoff: BackOff, blocked_by: str | None) -> tuple[str, str] | None:
+def words(step: decide.Step, record: Record, backoff: BackOff, blocked_by: str | None) -> tuple[str, str] | None:
     """Reason and sentence of what is waited for before a step is over; None when nothing is."""
     match step:
-        case steps.Wait(reason="BackOff"):
+        case decide.Wait(reason="BackOff"):
             delay = backoff.delay(record.backoffSteps - 1)
             return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {record.retryTime}"
-        case steps.Wait(reason="NameTaken"):
+        case decide.Wait(reason="NameTaken"):
             return "NameTaken", f"{blocked_by}; rename one of them or remove it"
-        case steps.Create():
+        case decide.Create():
             return "ContainerCreating", "the container is being created"
         case _:
             return None
@@ -94,7 +94,7 @@ def hostname(spec: Spec, object_name: str, node_name: str) -> str:
     return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
 
 
-def trouble(error: Exception, step: steps.Step | None) -> str:
+def trouble(error: Exception, step: decide.Step | None) -> str:
     """The reason of a step that failed for something that is not the container's doing.
 
     Args:
