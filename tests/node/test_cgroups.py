@@ -62,6 +62,14 @@ def test_the_manager_is_found_by_itself(node_dirs: NodeDirs, busybox_rootfs: Pat
     assert f"version {2 if node_cgroups.UNIFIED else 1}" in told
 
 
+def test_the_version_is_the_mounted_one_or_the_operator_does_not_start(node_dirs: NodeDirs) -> None:
+    mounted, other = ("v2", "v1") if node_cgroups.UNIFIED else ("v1", "v2")
+    done = Operator(node_dirs).command("run", "--cgroup-version", other, check=False)
+    assert (done.returncode, f"--cgroup-version {other}: /sys/fs/cgroup is {mounted} here" in done.stderr) == (2, True)
+    with operating(node_dirs, "--cgroup-version", mounted) as node:
+        assert node.process is not None
+
+
 @pytest.mark.parametrize("manager", ["cgroupfs", "systemd"])
 def test_a_parent_that_the_manager_cannot_use_is_refused(node_dirs: NodeDirs, manager: str) -> None:
     other = "oarlock.slice" if manager == "cgroupfs" else "/oarlock"

@@ -7,10 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
+from oarlock.cgroups.hierarchy import ROOT, hierarchy
 from oarlock.cgroups.place import runs_systemd
 from oarlock.errors import ConfigurationError
 from oarlock.node.configuration import Configuration, option
-from oarlock.node.values import Switch
+from oarlock.node.values import CgroupVersion, Switch
 
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Searched after PATH: a login shell of Debian has no sbin, where runc is."""
@@ -61,6 +62,12 @@ def find_program(name: str, program: Path, runtime: str | None = None) -> Path:
 
 
 def _cgroups(configuration: Configuration) -> None:
+    asked, version = configuration.cgroup_version, hierarchy().VERSION
+    if asked not in (CgroupVersion.AUTO, f"v{version}"):
+        raise ConfigurationError(
+            f"--cgroup-version {asked}: {ROOT} is v{version} here, and the runtimes go by what is mounted; give auto, "
+            f"or boot with systemd.unified_cgroup_hierarchy={2 - version}"
+        )
     manager, parent = configuration.manager, configuration.parent
     if manager == "systemd" and not runs_systemd():
         raise ConfigurationError("--cgroup-manager systemd: systemd does not run here; give cgroupfs or auto")

@@ -22,7 +22,7 @@ from oarlock.cgroups import place
 from oarlock.cgroups.place import runs_systemd
 from oarlock.errors import ConfigurationError
 from oarlock.node import values
-from oarlock.node.values import LogFormat, LogLevel, Manager, Switch, TrustLevel
+from oarlock.node.values import CgroupVersion, LogFormat, LogLevel, Manager, Switch, TrustLevel
 
 DEFAULT_FILE = Path("/etc/oarlock/config.yaml")
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -177,6 +177,13 @@ class Configuration:
     )
     no_pivot: bool = _option(
         False, "chroot instead of pivot_root (a root filesystem in RAM).", values.boolean, "Runtime", ""
+    )
+    cgroup_version: CgroupVersion = _option(
+        CgroupVersion.AUTO,
+        "The version of cgroups: v1, v2, or auto (as mounted). With another one mounted the operator does not start.",
+        values.choice(CgroupVersion),
+        "Runtime",
+        "auto|v1|v2",
     )
     cgroup_manager: Manager = _option(
         Manager.AUTO,

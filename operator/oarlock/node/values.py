@@ -29,6 +29,12 @@ class Manager(StrEnum):
     SYSTEMD = "systemd"
 
 
+class CgroupVersion(StrEnum):
+    AUTO = "auto"
+    V1 = "v1"
+    V2 = "v2"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
