@@ -32,11 +32,12 @@ def states(pids: list[int]) -> list[str]:
     return found
 
 
-def children(script: str, count: int) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """A shell in a session of its own, and the pids that it printed."""
-    shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+def children(script: str, count: int, *, leads: bool = True) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A shell, which leads a session of its own or not, and the pids that it printed."""
+    shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=leads)
     assert shell.stdout is not None
-    return shell, [int(shell.stdout.readline()) for _ in range(count)]
+    with shell.stdout:
+        return shell, [int(shell.stdout.readline()) for _ in range(count)]
 
 
 def ended(pids: list[int]) -> bool:
@@ -64,13 +65,11 @@ def test_descendants_end_and_the_process_itself_goes_on(bystander: subprocess.Po
 
 def test_a_child_in_somebody_elses_session_takes_nobody_along(bystander: subprocess.Popen[bytes]) -> None:
     """The session that a child is in is not its own when another leads it: it may be the caller's."""
-    shell = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE)
-    assert shell.stdout is not None
-    pid = int(shell.stdout.readline())
+    shell, pids = children("sleep 1000 & echo $!; wait", 1, leads=False)
     try:
         for process in end_descendants(shell.pid):
             process.close()
-        assert ended([pid])
+        assert ended(pids)
         assert states([bystander.pid]) == ["S"]
     finally:
         shell.kill()
