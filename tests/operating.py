@@ -100,7 +100,12 @@ class Operator:
         """End it as systemd does; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=5 * PATIENCE)
+        return self.process.wait(timeout=15 * PATIENCE)
+
+    def ends(self) -> int:
+        """The exit code with which it ends by itself."""
+        assert self.process is not None
+        return self.process.wait(timeout=DEADLINE * PATIENCE)
 
     def cpu_seconds(self) -> float:
         """CPU time it has used, user and system."""

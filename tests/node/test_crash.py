@@ -103,8 +103,7 @@ def test_a_kill_at_each_point_is_repaired(node_dirs: NodeDirs, busybox_rootfs: P
     try:
         node.apply(job)
         node.start()
-        assert node.process is not None
-        assert node.process.wait(timeout=30) == -9, node.log()
+        assert node.ends() == -9, node.log()
         node = Operator(node_dirs)
         node.start()
         node.apply(job, web)
@@ -123,8 +122,7 @@ def killed_at(point: str, dirs: NodeDirs) -> None:
     """Run an operator until it kills itself at this point."""
     node = Operator(dirs, entry=(str(KILLED_AT), point))
     node.start()
-    assert node.process is not None
-    assert node.process.wait(timeout=30) == -9, node.log()
+    assert node.ends() == -9, node.log()
 
 
 @pytest.mark.parametrize("point", ["before a signal", "signal sent"])

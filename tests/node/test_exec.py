@@ -144,7 +144,7 @@ async def test_a_deadline_ends_the_command_and_all_that_it_began(node_dirs: Node
         begin = time.monotonic()
         with pytest.raises(ExecTimeout, match=r"longer than 1.5 s") as told:
             await inside.exec("sh", "-c", script, timeout=1.5)
-        assert time.monotonic() - begin < 30
+        assert time.monotonic() - begin < 30 * PATIENCE
         assert (told.value.stdout, told.value.exit_code) == (b"begun\n", None)
         assert not inside.processes("sleep", "1971")
         assert inside.leftovers == []

@@ -171,8 +171,7 @@ def test_an_address_that_is_taken_ends_the_start_and_touches_no_container(
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         refused = Operator(node_dirs, "--health-address", address)
         refused.start()
-        assert refused.process is not None
-        assert refused.process.wait(timeout=60) == 2
+        assert refused.ends() == 2
     assert f"--health-address {address}: Address already in use; give another address" in refused.log()
     assert Path(f"/proc/{pid}").exists()
     with operating(node_dirs) as operator:
