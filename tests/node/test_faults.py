@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, eventually, left, live_inits, operating
 
-SCRIPT = Path(__file__).with_name("faulty_runtime.py")
+SCRIPT = Path(__file__).with_name("faulty_runtime")
 LONG = 60.0
 KINDS = ("fail", "fail-after", "hang", "hang-after", "die", "die-after", "lie")
 
@@ -92,9 +91,9 @@ class Faulty:
         self._folder = dirs.root / "runtime"
         self._folder.mkdir()
         self.path = self._folder / "faulty"
-        _, _, body = SCRIPT.read_text().partition("\n")
-        self.path.write_text(f"#!{os.path.realpath(sys.executable)} -SE\n{body}")
+        shutil.copy(SCRIPT, self.path)
         self.path.chmod(0o755)
+        os.mkfifo(self._folder / "never")
         real = shutil.which(node_cgroups.RUNTIME)
         assert real is not None
         (self._folder / "real").write_text(real)

@@ -250,7 +250,10 @@ class Runtime:
         return set()
 
     async def _end_monitors(self, container: Container) -> None:
-        """Kill conmon until its lock is free: one that is killed while it forks leaves a child that goes on."""
+        """Kill conmon until its lock is free: one that is killed while it forks leaves a child that goes on.
+
+        A runtime that it had begun, and what that has begun, may hold the lock too: crun's init does until its start.
+        """
         lock = container.bundle / "monitor.lock"
         try:
             async with asyncio.timeout(_ENDS):
@@ -261,6 +264,7 @@ class Runtime:
                     if not is_locked(lock):
                         return
                     await asyncio.sleep(0.005)  # there is nothing to wait on but the lock
+                    await self.end_all(container)
         except TimeoutError:
             raise RuntimeTimeout(f"its monitor (conmon) did not end within {_ENDS:g} s after KILL") from None
 
