@@ -13,6 +13,8 @@ EVERYWHERE = (
     "test_life.py::test_an_exit_code_reaches_the_status[3]",
     "test_life.py::test_an_oom_kill_of_init_and_of_a_child_is_told",
     "test_life.py::test_a_paused_container_is_frozen_thawed_and_deleted",
+    "test_life.py::test_the_log_is_what_the_container_wrote_and_nothing_else",
+    "test_crash.py::test_a_kill_at_each_point_is_repaired[start byte sent]",
     "test_resources.py::test_limits_reach_the_cgroup",
     "test_exec.py::test_a_call_counts_with_the_containers_own_monitor",
     "test_hardship.py::test_a_monitor_leaves_the_unit_that_the_operator_runs_in",
@@ -32,7 +34,6 @@ ONCE = (
     "test_watched.py::test_a_container_with_the_nodes_pids_leaves_no_child_behind",
     "test_exec.py::test_streams_are_apart_lines_whole_and_the_code_its_own",
     "test_crash.py::test_containers_keep_their_pid_over_a_restart_of_the_operator",
-    "test_crash.py::test_a_kill_at_each_point_is_repaired[conmon in its cgroup]",
     "test_crash.py::test_a_kill_at_each_point_is_repaired[start called]",
     "test_hardship.py::test_empty_cgroups_that_are_nobodys_are_removed",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -91,6 +92,18 @@ def command_code(message: str) -> int | None:
         if _NOT_EXECUTABLE.search(message):
             return 126
     return None
+
+
+def logged_error(log: Path) -> str | None:
+    """The last error in a log that the runtime wrote with `--log-format=json`; None when there is none."""
+    error = None
+    with contextlib.suppress(FileNotFoundError):
+        for line in log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                if entry["level"] in ("error", "fatal", "panic"):
+                    error = str(entry["msg"]).strip() or error
+    return error
 
 
 def message_of(line: str) -> str:

@@ -18,8 +18,11 @@ from pathlib import Path
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
 from oarlock.linux.process import hold, parent
-from oarlock.runtime.command import ENVIRONMENT, command_code, message_of
+from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of
 from oarlock.runtime.container import Container
+
+_LOG = "runtime.log"
+"""The runtime's own log of the creation, in the bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,9 @@ class Monitor:
         self._process.wait()
 
     def _refusal(self, message: str) -> CreateFailed:
-        message = message_of(message.strip().splitlines()[-1]) if message.strip() else self._last_error()
+        """What the runtime logged says most; some only write it to stderr, which conmon passes on."""
+        said = message.strip().splitlines()
+        message = logged_error(self._container.bundle / _LOG) or (message_of(said[-1]) if said else self._last_error())
         code = command_code(message)
         if code is not None:
             return CommandNotRunnable(message, code)
@@ -155,6 +160,9 @@ class Monitor:
             "-n", container.title or container.id,
             "-r", str(container.runtime),
             "--runtime-arg", f"--root={settings.runtime_root}",
+            # Else it writes its warnings to what becomes the container's own stderr.
+            "--runtime-arg", "--log-format=json",
+            "--runtime-arg", f"--log={container.bundle / _LOG}",
             "-b", str(container.bundle),
             "-p", str(container.bundle / "pidfile"),
             "-P", str(container.bundle / "conmon.pid"),
