@@ -252,6 +252,7 @@ class Attempt:
                 self._node.endings.forget(self._live.monitor)
             self._live.close()
             self._live = None
+        self._node.ooms.forget(self._container)
         await self._node.runtime.clear(self._container)
         await asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
 
