@@ -100,6 +100,8 @@ def test_an_oom_kill_of_init_and_of_a_child_is_told(node_dirs: NodeDirs, busybox
         assert (survivor["exitCode"], survivor["oomKilled"], survivor["phase"]) == (0, True, "Succeeded")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_five_hundred_containers_that_run_true_all_end_with_0(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     """Containers that live a millisecond, 20 at a time: no 255, no −1 (a race cri-o's users met for years)."""
     with operating(node_dirs) as node:
