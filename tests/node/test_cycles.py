@@ -237,7 +237,7 @@ def test_nothing_grows_with_the_number_of_containers(node_dirs: NodeDirs, busybo
     for folder in (node_dirs.state, node_dirs.run):
         folder.mkdir(mode=0o700)
         mount_tmpfs(folder, DISK, 0o700)
-    warm, before = CYCLES // 5, zombies()
+    warm, before = max(200, CYCLES // 5), zombies()
     with operating(node_dirs) as node:
         node.wait_ready()
         asyncio.run(cycle(node, busybox_rootfs, 0, warm))
