@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from tests.node_dirs import NodeDirs, node_directories
 
 ROOT = Path(__file__).parents[1]
 CRD = ROOT / "crds" / "oarlock.dev_containerspecs.yaml"
+
+
+def pytest_configure() -> None:
+    """Clear up on TERM as on Ctrl-C: containers, clusters and guests would go on without their tests."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
