@@ -6,12 +6,15 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from oarlock.linux.process import Process, hold
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_ROUNDS = 100
+_ROUNDS, _PAUSE = 100, 0.001
+_STOPPED = (b"T", b"t")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,7 +29,7 @@ def end_descendants(pid: int, begun: Process | None = None) -> list[Process]:
 
     `begun` is taken for its child, though it may have lost it, or have ended and left its session behind.
 
-    They are stopped first, until there is no new one: what is stopped cannot fork. A process that left for a session
+    They are stopped first, until there is no new one: what has stopped cannot fork. A process that left for a session
     of its own and whose parent has ended is not found: nothing tells any more that it came from here.
 
     Returns:
@@ -36,28 +39,37 @@ def end_descendants(pid: int, begun: Process | None = None) -> list[Process]:
     sessions = {pid} if begun is None else {pid, begun.pid}
     stopped: dict[int, Process] = {}
     for _ in range(_ROUNDS):
-        new = _below(pid, children, sessions) - stopped.keys()
-        if not new:
+        processes = {each.pid: each for each in _all()}
+        below = _below(processes, pid, children, sessions)
+        new = below - stopped.keys()
+        if not new and all(processes[each].state in _STOPPED for each in below):
             break
         for process in filter(None, map(hold, new)):
             process.signal(signal.SIGSTOP)
             stopped[process.pid] = process
+        time.sleep(_PAUSE)  # a fork that was under way is finished first; nobody tells when it has stopped
     for process in stopped.values():
         process.signal(signal.SIGKILL)
     return list(stopped.values())
 
 
-def _below(top: int, children: Collection[int], sessions: Collection[int]) -> set[int]:
+class _Stat(NamedTuple):
+    pid: int
+    state: bytes
+    parent: int
+    session: int
+
+
+def _below(processes: Mapping[int, _Stat], top: int, children: Collection[int], sessions: Collection[int]) -> set[int]:
     """The descendants of `top` and of its further `children`, and the members of these sessions and of those that they
     lead: never of one that somebody else leads, which may be the caller's own."""
-    processes = {pid: (parent, session) for pid, parent, session in _all()}
     found, led = {top}, set(sessions)
     grown = True
     while grown:
         more = {
             pid
-            for pid, (parent, session) in processes.items()
-            if pid not in found and (parent in found or session in led or pid in children)
+            for pid, of in processes.items()
+            if pid not in found and (of.parent in found or of.session in led or pid in children)
         }
         found |= more
         led |= more  # a session is called by its leader
@@ -65,11 +77,11 @@ def _below(top: int, children: Collection[int], sessions: Collection[int]) -> se
     return found - {top}
 
 
-def _all() -> Iterator[tuple[int, int, int]]:
-    """Every process but zombies: pid, parent and session."""
+def _all() -> Iterator[_Stat]:
+    """Every process but zombies."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
                 state, parent, _, session = file.read().rpartition(b")")[2].split()[:4]
                 if state not in (b"Z", b"X"):
-                    yield int(name), int(parent), int(session)
+                    yield _Stat(int(name), state, int(parent), int(session))
