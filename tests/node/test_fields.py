@@ -98,16 +98,16 @@ def test_the_nodes_own_processes_are_for_those_that_may(node_dirs: NodeDirs, bus
 
 
 def test_an_untrusted_container_has_the_untrusted_runtime(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    runc = shutil.which("runc")
-    assert runc is not None
+    trusted = shutil.which(node_cgroups.RUNTIME)
+    assert trusted is not None
     other = node_dirs.root / "other-runtime"
-    other.symlink_to(runc)
+    other.symlink_to(trusted)
     with operating(node_dirs, "--runtime-untrusted", str(other)) as node:
         node.apply(
             container("mine", busybox_rootfs, *SLEEPER, trusted=True),
             container("theirs", busybox_rootfs, *SLEEPER, trusted=False),
         )
-        for name, runtime in (("mine", runc), ("theirs", str(other))):
+        for name, runtime in (("mine", trusted), ("theirs", str(other))):
             status = node.wait(name, lambda s: s["phase"] == "Running")
             monitor = Path(f"/proc/{status['monitorPID']}/cmdline").read_bytes().split(b"\0")
             assert monitor[monitor.index(b"-r") + 1].decode() == runtime

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import oarlock
+from tests import node_cgroups
 from tests.cluster.processes import free_port
 from tests.node_dirs import NodeDirs
 from tests.operating import Operator, container, eventually, operating
@@ -88,7 +89,7 @@ def test_a_node_that_can_run_containers_is_ready_and_says_by_what(
         }
         assert (told["node"], told["ready"], told["kernel"]) == ("node-a", True, os.uname().release)
         assert told["versions"]["oarlock"] == oarlock.__version__
-        assert all(told["versions"][name] for name in ("conmon", "runc"))
+        assert all(told["versions"][name] for name in ("conmon", node_cgroups.RUNTIME))
         assert told["containers"] == {"Running": 1, "Failed": 1}
         assert told["sources"] == {"manifests": {"present": True, "problems": 0}}
         assert told["cgroups"]["version"] in (1, 2)

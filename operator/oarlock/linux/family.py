@@ -24,10 +24,19 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
-def end_descendants(pid: int, begun: Process | None = None) -> list[Process]:
+def session_of(pid: int) -> int | None:
+    """The session that a process is in; None when it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def end_descendants(pid: int, begun: Process | None = None, session: int | None = None) -> list[Process]:
     """Kill every process below `pid`, and the members of the sessions that they began; `pid` itself goes on.
 
-    `begun` is taken for its child, though it may have lost it, or have ended and left its session behind.
+    `begun` is taken for its child, though it may have lost it, or have ended and left its session behind. So is what is
+    in `session`, the one that it was in, when that one's leader has ended: a process between the two began it (crun).
 
     They are stopped first, until there is no new one: what has stopped cannot fork. A process that left for a session
     of its own and whose parent has ended is not found: nothing tells any more that it came from here.
@@ -37,10 +46,11 @@ def end_descendants(pid: int, begun: Process | None = None) -> list[Process]:
     """
     children = set() if begun is None or begun.has_ended() else {begun.pid}
     sessions = {pid} if begun is None else {pid, begun.pid}
+    left_behind = {session} if session is not None and session != os.getsid(0) else set()
     stopped: dict[int, Process] = {}
     for _ in range(_ROUNDS):
         processes = {each.pid: each for each in _all()}
-        below = _below(processes, pid, children, sessions)
+        below = _below(processes, pid, children, sessions | (left_behind - processes.keys()))
         new = below - stopped.keys()
         if not new and all(processes[each].state in _STOPPED for each in below):
             break

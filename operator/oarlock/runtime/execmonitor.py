@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeTimeout
-from oarlock.linux.family import end_descendants
+from oarlock.linux.family import end_descendants, session_of
 from oarlock.linux.process import Process, hold, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import ENVIRONMENT
@@ -137,6 +137,7 @@ class ExecMonitor:
         self._told = b""
         self._released = self._over = False
         self._command: Process | None = None
+        self._session: int | None = None
         self._reading: asyncio.Task[None] | None = None
         self.left = 0
 
@@ -192,7 +193,7 @@ class ExecMonitor:
             name = self._container.runtime.name
             problem = f"{name} exec named pid {answer['data']} as the command's, which is no child of its monitor"
             raise ExecSyncError(self._container.id, f"{problem}; try another runtime")
-        self._command = hold(answer["data"])
+        self._command, self._session = hold(answer["data"]), session_of(answer["data"])
 
     def _begun(self) -> Process | None:
         """The command of a runtime that began it and failed then; conmon ends without it."""
@@ -223,7 +224,8 @@ class ExecMonitor:
         if not self._released:
             self._conmon.kill()
         elif not self._over:
-            self.left = await _ends(await asyncio.to_thread(end_descendants, self._conmon.pid, self._command))
+            ending = asyncio.to_thread(end_descendants, self._conmon.pid, self._command, self._session)
+            self.left = await _ends(await ending)
         try:
             async with asyncio.timeout(_END):
                 await self._conmon.wait()

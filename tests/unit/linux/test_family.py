@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from oarlock.linux.family import end_descendants
+from oarlock.linux.family import end_descendants, session_of
 from oarlock.linux.process import hold
 
 
@@ -89,3 +89,29 @@ def test_what_an_ended_leader_left_in_its_session_ends(bystander: subprocess.Pop
         assert states([bystander.pid]) == ["S"]
     finally:
         held.close()
+
+
+def test_so_does_what_is_in_the_session_of_an_ended_process_between_the_two(
+    bystander: subprocess.Popen[bytes],
+) -> None:
+    leader, pids = children("(sleep 1000 & echo $!); sleep 1000 & echo $!; wait", 2)
+    session = session_of(pids[1])
+    held = hold(pids[1])
+    assert held is not None
+    for process in end_descendants(bystander.pid, held, session):  # its leader lives: it is somebody else's
+        process.close()
+    assert ended(pids[1:])
+    assert states(pids[:1]) == ["S"]
+    leader.kill()
+    leader.wait()
+    for process in end_descendants(bystander.pid, held, session):
+        process.close()
+    held.close()
+    assert ended(pids)
+    assert states([bystander.pid]) == ["S"]
+
+
+def test_the_callers_own_session_is_left_alone(bystander: subprocess.Popen[bytes]) -> None:
+    assert session_of(bystander.pid) == os.getsid(0)
+    assert end_descendants(bystander.pid, None, os.getsid(0)) == []
+    assert states([bystander.pid]) == ["S"]
