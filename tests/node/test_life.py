@@ -11,7 +11,7 @@ import pytest
 from oarlock.api.status import Status
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import KERNEL_TELLS_EXITS, census, container, eventually, operating
+from tests.operating import KERNEL_TELLS_EXITS, PATIENCE, census, container, eventually, operating
 
 KILLED = 9 if KERNEL_TELLS_EXITS else None
 """The signal in a status after KILL."""
@@ -101,11 +101,11 @@ def test_an_oom_kill_of_init_and_of_a_child_is_told(node_dirs: NodeDirs, busybox
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 * PATIENCE)
 def test_five_hundred_containers_that_run_true_all_end_with_0(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     """Containers that live a millisecond, 20 at a time: no 255, no −1 (a race cri-o's users met for years)."""
     with operating(node_dirs) as node:
-        for batch in range(25):
+        for batch in range(int(25 / PATIENCE)):
             names = [f"true-{batch}-{number}" for number in range(20)]
             node.apply(*(container(name, busybox_rootfs, "true", restartPolicy="Never") for name in names))
             told = [node.wait(name, ended)["exitCode"] for name in names]
