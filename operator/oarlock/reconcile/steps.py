@@ -96,7 +96,7 @@ class Steps:
             self._ledger.save(durable=True, required=True, patient=True)
             await self._attempt.create(spec, view.hostname(spec, record.name, self._node.name))
         except CommandNotRunnable as error:
-            await self._refused_by_runtime(str(error), error.exit_code)
+            await self._refused_by_runtime(view.about_the_command(str(error), spec), error.exit_code)
             return
         except BaseException:
             if not self._attempt.left:

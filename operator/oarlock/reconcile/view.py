@@ -94,6 +94,12 @@ def hostname(spec: Spec, object_name: str, node_name: str) -> str:
     return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
 
 
+def about_the_command(message: str, spec: Spec) -> str:
+    """The runtime's words on a command that cannot run, with its name. (crun does not always say it.)"""
+    program = [*spec.command, *spec.args][0]
+    return message if program in message else f"{program}: {message}"
+
+
 def trouble(error: Exception, step: decide.Step | None) -> str:
     """The reason of a step that failed for something that is not the container's doing.
 
