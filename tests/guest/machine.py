@@ -56,6 +56,7 @@ class Guest:
             clone = _copy_of_the_clone(Path(self._folder.name), script)
             command = self._command(clone, options, reboots)
             self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+            _behind_everything_else(self._qemu.pid)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -107,6 +108,12 @@ class Guest:
             *_drive(made / "disk.img"),
             *_drive(clone),
         ]
+
+
+def _behind_everything_else(pid: int) -> None:
+    """Give a session as little of the processors as there is: `nice` counts among the processes of one session alone."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("19")  # sched(7)
 
 
 def _drive(disk: Path) -> tuple[str, str]:
