@@ -111,9 +111,9 @@ class Guest:
 
 
 def _behind_everything_else(pid: int) -> None:
-    """Give a session as little of the processors as there is: `nice` counts among the processes of one session alone."""
+    """Give its session as little of the processors as there is: `nice` counts within one session alone (sched(7))."""
     with suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("19")  # sched(7)
+        Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def _drive(disk: Path) -> tuple[str, str]:
