@@ -122,7 +122,7 @@ def test_a_log_that_fills_the_disk_costs_output_alone(node_dirs: NodeDirs, busyb
         node.command("stop", "chatty")
         assert node.status("chatty")["exitCode"] == 5
         logs = node.command("logs", "chatty").stdout.splitlines()
-        assert logs[-1] == "after"
+        assert logs[-1].endswith("after")  # conmon may have written a part of a line for which there was room
         assert set(logs[:1000]) == {"a" * 1000}
         node.apply()
         eventually(lambda: not node.records() and not left(node_dirs), "nothing is left", 60)
