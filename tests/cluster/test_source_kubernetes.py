@@ -462,7 +462,7 @@ async def test_the_api_server_restarts_in_mid_work(objects: Objects) -> None:
             for number in range(20):
                 await objects.until(f"work-{number}", lambda obj: (obj.get("status") or {}).get("exitCode") == 3)
         await objects.create("new")
-        await sink.until(lambda: "new" in sink.objects, seconds=5)
+        await sink.until(lambda: "new" in sink.objects, seconds=15)
         assert not sink.lost
 
 
@@ -498,7 +498,7 @@ async def test_an_object_that_vanished_while_nobody_watched_is_gone(objects: Obj
             await asyncio.to_thread(objects.cluster.compact_etcd)
             await asyncio.to_thread(objects.cluster.restart_api)
             await asyncio.to_thread(proxy.open_port)
-            await sink.until(lambda: set(sink.lost) == lost, seconds=5)
+            await sink.until(lambda: set(sink.lost) == lost, seconds=30)
             await sink.until(
                 lambda: "again" in sink.objects and sink.objects["again"].key.uid == again["metadata"]["uid"]
             )
@@ -550,7 +550,7 @@ async def test_refusals_are_waited_out(objects: Objects, code: int) -> None:
                 assert not holding.done()
             await objects.until("patient", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
             await asyncio.wait_for(holding, 5)
-            await sink.until(lambda: "meanwhile" in sink.objects, seconds=5)
+            await sink.until(lambda: "meanwhile" in sink.objects, seconds=15)
             assert not sink.lost
 
 
@@ -569,7 +569,7 @@ async def test_an_expired_token_is_replaced_when_the_file_changes(objects: Objec
             assert "meanwhile" not in sink.objects
             cluster.deliver_token("oarlock")
             await objects.until("expires", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
-            await sink.until(lambda: "meanwhile" in sink.objects, seconds=5)
+            await sink.until(lambda: "meanwhile" in sink.objects, seconds=15)
             assert not sink.lost
 
 
@@ -585,7 +585,7 @@ async def test_the_crd_deleted_and_made_again(objects: Objects) -> None:
         finally:
             await asyncio.to_thread(cluster.apply_crd, CRD)
         await objects.create("second")
-        await sink.until(lambda: "second" in sink.objects, seconds=5)
+        await sink.until(lambda: "second" in sink.objects, seconds=15)
         source.report(sink.objects["second"].key, status("Running"))
         await objects.until("second", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
         await watched(source, sink, seconds=5)
@@ -618,7 +618,7 @@ async def test_an_error_event_in_the_watch_ends_nothing_but_the_watch(objects: O
                 await eventually(lambda: proxy.open_watches == 1)
                 assert proxy.send_error_event(code) == 1
                 await objects.create(f"after-{code}")
-                await sink.until(lambda code=code: f"after-{code}" in sink.objects, seconds=5)
+                await sink.until(lambda code=code: f"after-{code}" in sink.objects, seconds=15)
                 await watched(source, sink)
             assert len(threads()) == 1
 
@@ -631,7 +631,7 @@ async def test_a_watch_thread_that_ends_is_begun_anew(objects: Objects) -> None:
             assert watching._kopf is not None
             watching._kopf.call_soon_threadsafe(_cancel_all, watching._kopf)
             await objects.create(f"next-{number}")
-            await sink.until(lambda number=number: f"next-{number}" in sink.objects, seconds=5)
+            await sink.until(lambda number=number: f"next-{number}" in sink.objects, seconds=15)
             await watched(source, sink)
             assert source._watching is not watching
         assert len(threads()) == 1
@@ -652,7 +652,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_tried_again(
     async with running(objects.cluster, kubeconfig=path, synced=False) as (source, sink):
         await eventually(lambda: source._api.answers is False)
         path.write_text(good)
-        await sink.until(lambda: "late" in sink.objects, seconds=5)
+        await sink.until(lambda: "late" in sink.objects, seconds=15)
     assert "cannot be used" in caplog.text
     assert objects.cluster.tokens["oarlock"] not in caplog.text
 
@@ -713,7 +713,7 @@ async def test_a_service_account_and_its_changed_token(
         source.report(key, status("Running"))
         await objects.until("inside", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
         await objects.create("next")
-        await sink.until(lambda: "next" in sink.objects, seconds=5)
+        await sink.until(lambda: "next" in sink.objects, seconds=15)
     finally:
         task.cancel()
         await asyncio.wait({task})

@@ -184,7 +184,7 @@ class ExecMonitor:
                 f"{self._runtime_timeout:g} s and was killed; see what it waits for, or raise --runtime-timeout"
             ) from None
         if answer["data"] <= 0:
-            self._command = self._begun()
+            self._hold(self._begun())
             self._over = self._command is None
             if not self._container.bundle.exists():  # removed meanwhile, whatever the runtime makes of that
                 raise ended(self._container.id)
@@ -193,15 +193,19 @@ class ExecMonitor:
             name = self._container.runtime.name
             problem = f"{name} exec named pid {answer['data']} as the command's, which is no child of its monitor"
             raise ExecSyncError(self._container.id, f"{problem}; try another runtime")
-        self._command, self._session = hold(answer["data"]), session_of(answer["data"])
+        self._hold(answer["data"])
 
-    def _begun(self) -> Process | None:
+    def _hold(self, pid: int | None) -> None:
+        if pid is not None:
+            self._command, self._session = hold(pid), session_of(pid)
+
+    def _begun(self) -> int | None:
         """The command of a runtime that began it and failed then; conmon ends without it."""
         try:
             pid = int(self._pidfile.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return hold(pid) if pid in hierarchy().processes(self._container.place.container) else None
+        return pid if pid in hierarchy().processes(self._container.place.container) else None
 
     async def exit_code(self) -> int:
         """The command's exit code, once it has ended and its output is read.
