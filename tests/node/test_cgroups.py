@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oarlock.cgroups.hierarchy import unless_gone
 from oarlock.cgroups.place import runs_systemd
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
@@ -52,6 +53,18 @@ def test_a_container_that_ends_by_itself_leaves_no_cgroup(node_dirs: NodeDirs, b
         own = node.wait("job", lambda s: s["phase"] == "Succeeded")["containerID"].removeprefix("oarlock://")
         eventually(lambda: not left(node_dirs), "nothing is left")
         eventually(lambda: own not in units().replace("_", "-"), "systemd has forgotten its scopes and slice")
+
+
+def test_a_cgroup_that_goes_while_it_is_read_is_as_good_as_none(node_dirs: NodeDirs) -> None:
+    folder = node_cgroups.folder(f"/{node_dirs.root.name}-short", "pids")
+    folder.mkdir()
+    with (folder / "cgroup.procs").open() as procs:
+        folder.rmdir()
+        with pytest.raises(OSError, match="No such device"):
+            procs.read()
+        with unless_gone():
+            procs.read()
+            raise AssertionError("it was read")
 
 
 def test_the_manager_is_found_by_itself(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,16 @@ def hierarchy() -> Hierarchy:
     from oarlock.cgroups import v1, v2
 
     return v2 if _filesystem(ROOT) == _CGROUP2_SUPER_MAGIC else v1
+
+
+@contextlib.contextmanager
+def unless_gone() -> Iterator[None]:
+    """Go on after the block when the cgroup is not there; a file of it that was open already says ENODEV then."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def remove_tree(folder: Path) -> None:

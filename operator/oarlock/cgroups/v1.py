@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cgroupspy.nodes import Node
 
-from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree
+from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree, unless_gone
 
 VERSION = 1
 MONITOR_CONTROLLERS = ("memory", "pids", "cpu")
@@ -54,16 +54,18 @@ def remove(cgroup: str) -> None:
 def sweep(parent: str, kept: Container[str]) -> None:
     """See `Hierarchy`."""
     for folder in _folders(parent):
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
-                remove_tree(Path(entry.path))
+        with unless_gone():
+            for entry in os.scandir(folder):
+                if entry.is_dir(follow_symlinks=False) and entry.name not in kept:
+                    remove_tree(Path(entry.path))
 
 
 def children(cgroup: str) -> set[str]:
     """See `Hierarchy`. In any hierarchy."""
     found: set[str] = set()
     for folder in _folders(cgroup):
-        found.update(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+        with unless_gone():
+            found.update(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
     return found
 
 
@@ -72,7 +74,7 @@ def processes(cgroup: str) -> set[int]:
     found: set[int] = set()
     for top in _folders(cgroup):
         for path, _, _ in os.walk(top):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with unless_gone():
                 found.update(map(int, Path(path, "cgroup.procs").read_text().split()))
     return found
 
@@ -80,7 +82,7 @@ def processes(cgroup: str) -> set[int]:
 def kill(cgroup: str) -> None:
     """See `Hierarchy`. Frozen first, so that nothing forks meanwhile; KILL takes effect with the thaw."""
     state = _freezer(cgroup)
-    with contextlib.suppress(FileNotFoundError):
+    with unless_gone():
         state.write_text("FROZEN")
         end = time.monotonic() + _FREEZING
         while state.read_text().strip() != "FROZEN" and time.monotonic() < end:
@@ -90,21 +92,20 @@ def kill(cgroup: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with unless_gone():
             state.write_text("THAWED")
 
 
 def frozen(cgroup: str) -> bool:
     """See `Hierarchy`."""
-    try:
+    with unless_gone():
         return _freezer(cgroup).read_text().strip() != "THAWED"
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def thaw(cgroup: str) -> None:
     """See `Hierarchy`."""
-    with contextlib.suppress(FileNotFoundError):
+    with unless_gone():
         _freezer(cgroup).write_text("THAWED")
 
 

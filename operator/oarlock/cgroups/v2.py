@@ -8,7 +8,7 @@ import signal
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree
+from oarlock.cgroups.hierarchy import ROOT, Usage, remove_tree, unless_gone
 
 VERSION = 2
 
@@ -50,18 +50,18 @@ def processes(cgroup: str) -> set[int]:
 
 def kill(cgroup: str) -> None:
     """See `Hierarchy`. cgroup.kill (Linux 5.14) also takes what is frozen, and leaves no fork behind."""
-    try:
+    with unless_gone():
         (_folder(cgroup) / "cgroup.kill").write_text("1")
-    except FileNotFoundError:
-        for pid in processes(cgroup):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        return
+    for pid in processes(cgroup):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def frozen(cgroup: str) -> bool:
     """See `Hierarchy`. crun freezes the cgroup that it made below the one that systemd made."""
     for folder in _folders(cgroup):
-        with contextlib.suppress(FileNotFoundError):
+        with unless_gone():
             if (folder / "cgroup.freeze").read_text().strip() == "1":
                 return True
     return False
@@ -70,7 +70,7 @@ def frozen(cgroup: str) -> bool:
 def thaw(cgroup: str) -> None:
     """See `Hierarchy`."""
     for folder in _folders(cgroup):
-        with contextlib.suppress(FileNotFoundError):
+        with unless_gone():
             (folder / "cgroup.freeze").write_text("0")
 
 
@@ -110,11 +110,10 @@ def _pressure(path: Path) -> float:
 
 def _keyed(path: Path) -> dict[str, int]:
     """A flat keyed file; empty when it is not there."""
-    try:
+    with unless_gone():
         lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    return {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+        return {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+    return {}
 
 
 def _folders(cgroup: str) -> Iterator[Path]:
