@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.busybox import make_rootfs
 from tests.node_dirs import NodeDirs, mounts_below
 from tests.operating import Operator, census, container, eventually
@@ -102,8 +104,8 @@ def after() -> None:
     assert (node.status("ended")["phase"], node.status("ended")["exitCode"]) == ("Failed", 3)
     print("reboot: all are where they belong, with neither manifests nor API")
 
+    (LASTING / "not-yet" / "late.yaml").write_text(yaml.safe_dump(LATE))  # the file was in memory too
     (LASTING / "not-yet").rename(DIRS.manifests)
-    node.apply(LATE, file="late.yaml")  # the file was in memory too
     eventually(lambda: "watching" in node.log(), "the manifests are read", 60)
     time.sleep(2)  # for what should not happen
     now = node.records()
