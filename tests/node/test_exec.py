@@ -235,17 +235,27 @@ async def test_no_call_in_a_paused_or_an_ended_container(node_dirs: NodeDirs, bu
         assert (told.returncode, "default/web does not run (it is Stopped)" in told.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("spawned", [False, True])
 async def test_a_call_of_a_container_that_ends_this_moment_says_so(
-    node_dirs: NodeDirs, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+    node_dirs: NodeDirs, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch, spawned: bool
 ) -> None:
-    @contextmanager
-    def ends_first(process: Mapping[str, Any]) -> Iterator[int]:
+    def end_it() -> None:
         node.apply()
         eventually(lambda: not inside.container.bundle.exists(), "the bundle is gone")
+
+    @contextmanager
+    def ends_first(process: Mapping[str, Any]) -> Iterator[int]:
+        end_it()
         with in_memory(process) as spec:
             yield spec
 
-    monkeypatch.setattr(execmonitor, "in_memory", ends_first)
+    async def ends_meanwhile(monitor: execmonitor.ExecMonitor) -> None:
+        end_it()
+
+    if spawned:
+        monkeypatch.setattr(execmonitor.ExecMonitor, "join", ends_meanwhile)
+    else:
+        monkeypatch.setattr(execmonitor, "in_memory", ends_first)
     with running(node_dirs, busybox_rootfs, terminationGracePeriodSeconds=1) as (node, inside):
         with pytest.raises(ExecSyncError, match="does not run"):
             await inside.exec("true")

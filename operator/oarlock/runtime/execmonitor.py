@@ -165,7 +165,8 @@ class ExecMonitor:
 
     def release(self, start: BinaryIO) -> None:
         """Let conmon go on: it has the runtime run the command."""
-        start.write(b"\0")
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: `started` says why
+            start.write(b"\0")
         self._released = True
 
     async def started(self) -> None:
@@ -186,7 +187,7 @@ class ExecMonitor:
         if answer["data"] <= 0:
             self._hold(self._begun())
             self._over = self._command is None
-            if not self._container.bundle.exists():  # removed meanwhile, whatever the runtime makes of that
+            if not self._pidfile.parent.exists():  # removed meanwhile, whatever conmon and the runtime make of that
                 raise ended(self._container.id)
             raise refusal(self._container.id, str(answer.get("message", "")), self._program)
         if parent(answer["data"]) not in (self._conmon.pid, None):

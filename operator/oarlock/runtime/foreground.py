@@ -98,7 +98,7 @@ def foreground(
         code = _run(arguments, (stdin, err if console else out, err), spec)
         streams.close_given()
         if code != 0:
-            if not container.bundle.exists():  # removed meanwhile, whatever the runtime makes of that
+            if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
                 raise ended(container.id)
             said = streams.words() or (console.words(held) if console is not None else "")
             raise refusal(container.id, said, call.args[0])
