@@ -34,7 +34,7 @@ def sweep(parent: str, kept: Container[str]) -> None:
 
 def children(cgroup: str) -> set[str]:
     """See `Hierarchy`."""
-    with contextlib.suppress(FileNotFoundError):
+    with unless_gone():
         return {entry.name for entry in os.scandir(_folder(cgroup)) if entry.is_dir(follow_symlinks=False)}
     return set()
 

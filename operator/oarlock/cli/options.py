@@ -9,7 +9,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from oarlock.node.configuration import Configuration, Given, Option, option, options
+from oarlock.node.configuration import Configuration, option, options
+from oarlock.node.option import Given, Option
 
 NODE = ("state_dir", "run_dir")
 """Options of every command that reads the node."""

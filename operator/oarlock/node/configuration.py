@@ -1,8 +1,8 @@
 """The operator's options: one table that flags, environment, file and documentation are made from.
 
 Each field of `Configuration` is one option. Its name gives the flag (`--state-dir`), the variable
-(`OARLOCK_STATE_DIR`) and the key in the file (`stateDir`); its metadata give the help and the
-function that reads its text. An option is looked for in that order: flag, environment, file, default.
+(`OARLOCK_STATE_DIR`) and the key in the file (`stateDir`); its metadata (`declared`) give the
+help and the function that reads its text. An option is looked for in that order: flag, environment, file, default.
 
 Loaded by `oarlock ps` too, so it imports no pydantic, and YAML only when there is a file.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,63 +22,11 @@ from oarlock.cgroups import place
 from oarlock.cgroups.place import runs_systemd
 from oarlock.errors import ConfigurationError
 from oarlock.node import values
+from oarlock.node.option import Given, Option, declared
 from oarlock.node.values import CgroupVersion, LogFormat, LogLevel, Manager, Switch, TrustLevel
 
 DEFAULT_FILE = Path("/etc/oarlock/config.yaml")
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-Given = str | bool | Sequence[str]
-"""An option as it was given: text, a flag's boolean, or the texts of one that may be given several times."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option as its readers need it: `read` turns text into the value or raises ValueError."""
-
-    name: str
-    default: Any
-    help: str
-    group: str
-    metavar: str
-    read: Callable[[str], Any]
-    several: bool
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        return "OARLOCK_" + self.name.upper()
-
-    @property
-    def key(self) -> str:
-        """The name in the configuration file, as Kubernetes' own files spell it."""
-        first, *rest = self.name.split("_")
-        return first + "".join(word.capitalize() for word in rest)
-
-    @property
-    def boolean(self) -> bool:
-        return self.read is values.boolean
-
-    def value(self, given: Given, where: str) -> Any:
-        """The value of what was given as text (or already as a flag's boolean, or a list)."""
-        try:
-            if isinstance(given, bool):
-                return given
-            if not self.several:
-                return self.read(str(given).strip())
-            parts = given.split(",") if isinstance(given, str) else given
-            return tuple(self.read(part.strip()) for part in parts if part.strip())
-        except ValueError as error:
-            raise ConfigurationError(f"{where}: {error}") from None
-
-
-def _option(
-    default: Any, help: str, read: Callable[[str], Any], group: str, metavar: str, several: bool = False
-) -> Any:
-    metadata = {"help": help, "read": read, "group": group, "metavar": metavar, "several": several}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,79 +36,79 @@ class Configuration:
     `load` reads it; `checked` proves that an operator can start with it and resolves the binaries.
     """
 
-    node_name: str = _option(
+    node_name: str = declared(
         "",
         "This node's name, as spec.nodeName has it (default: the host name).",
         values.node_name,
         "Node",
         "NAME",
     )
-    manifests: Path = _option(
+    manifests: Path = declared(
         Path("/etc/oarlock/manifests"),
         "Directory of manifests to run; may be absent.",
         values.absolute,
         "Node",
         "DIR",
     )
-    state_dir: Path = _option(
+    state_dir: Path = declared(
         Path("/var/lib/oarlock"),
         "What must last: records, container layers, logs. Not on overlayfs.",
         values.state_path,
         "Node",
         "DIR",
     )
-    run_dir: Path = _option(
+    run_dir: Path = declared(
         Path("/run/oarlock"),
         "What ends with the boot: lock, the runtime's state, exits, sockets.",
         values.state_path,
         "Node",
         "DIR",
     )
-    health_address: str = _option(
+    health_address: str = declared(
         "",
         "Where /healthz and /readyz are served: HOST:PORT, best on the loopback, or unix:PATH (default: nowhere).",
         values.listening,
         "Node",
         "ADDRESS",
     )
-    kubernetes: Switch = _option(
+    kubernetes: Switch = declared(
         Switch.AUTO,
         "Serve a Kubernetes API: auto (when a kubeconfig or a service account is there), on or off.",
         values.choice(Switch),
         "Kubernetes",
         "auto|on|off",
     )
-    kubeconfig: Path | None = _option(
+    kubeconfig: Path | None = declared(
         None,
         "kubeconfig of the API to serve (default: $KUBECONFIG, then the pod's service account).",
         values.absolute,
         "Kubernetes",
         "FILE",
     )
-    in_cluster: bool = _option(
+    in_cluster: bool = declared(
         False, "Use the pod's service account, whatever KUBECONFIG says.", values.boolean, "Kubernetes", ""
     )
-    node_conditions: bool = _option(
+    node_conditions: bool = declared(
         True,
         "Show the conditions OarlockRuntimeReady and OarlockNetworkReady on this node's Node object.",
         values.boolean,
         "Kubernetes",
         "",
     )
-    conmon: Path = _option(
+    conmon: Path = declared(
         Path("conmon"), "conmon, as a path or a name to find in PATH.", values.program, "Runtime", "PROGRAM"
     )
-    runtime_trusted: Path = _option(
+    runtime_trusted: Path = declared(
         Path("runc"), "OCI runtime of trusted containers.", values.program, "Runtime", "PROGRAM"
     )
-    runtime_untrusted: Path | None = _option(
+    runtime_untrusted: Path | None = declared(
         None,
         "OCI runtime of containers with trusted: false (default: the trusted one).",
         values.program,
         "Runtime",
         "PROGRAM",
     )
-    runtimes: tuple[tuple[str, Path], ...] = _option(
+    runtimes: tuple[tuple[str, Path], ...] = declared(
         (),
         "A further OCI runtime, under the name that spec.runtimeHandler gives; may be given several times.",
         values.named_program,
@@ -168,102 +116,104 @@ class Configuration:
         "NAME=PROGRAM",
         several=True,
     )
-    default_trust_level: TrustLevel = _option(
+    default_trust_level: TrustLevel = declared(
         TrustLevel.TRUSTED,
         "What a container is that does not say: trusted or untrusted.",
         values.choice(TrustLevel),
         "Runtime",
         "trusted|untrusted",
     )
-    no_pivot: bool = _option(
+    no_pivot: bool = declared(
         False, "chroot instead of pivot_root (a root filesystem in RAM).", values.boolean, "Runtime", ""
     )
-    cgroup_version: CgroupVersion = _option(
+    cgroup_version: CgroupVersion = declared(
         CgroupVersion.AUTO,
         "The version of cgroups: v1, v2, or auto (as mounted). With another one mounted the operator does not start.",
         values.choice(CgroupVersion),
         "Runtime",
         "auto|v1|v2",
     )
-    cgroup_manager: Manager = _option(
+    cgroup_manager: Manager = declared(
         Manager.AUTO,
         "Who makes the cgroups: cgroupfs (oarlock itself), systemd, or auto (systemd where it runs).",
         values.choice(Manager),
         "Runtime",
         "auto|cgroupfs|systemd",
     )
-    cgroup_parent: str = _option(
+    cgroup_parent: str = declared(
         "",
         "The cgroup, or systemd's slice, under which all containers live (default: /oarlock, or oarlock.slice).",
         values.cgroup,
         "Runtime",
         "PARENT",
     )
-    max_parallel_creates: int = _option(8, "Containers being created at one time.", values.positive, "Runtime", "COUNT")
-    create_timeout: float = _option(
+    max_parallel_creates: int = declared(
+        8, "Containers being created at one time.", values.positive, "Runtime", "COUNT"
+    )
+    create_timeout: float = declared(
         240.0, "How long conmon and the runtime may take to create.", values.duration, "Runtime", "DURATION"
     )
-    runtime_timeout: float = _option(
+    runtime_timeout: float = declared(
         30.0,
         "How long the runtime may take for anything else (start, state, pause, resume, delete).",
         values.duration,
         "Runtime",
         "DURATION",
     )
-    backoff_initial: float = _option(
+    backoff_initial: float = declared(
         10.0, "Delay before the second restart; doubles with each.", values.duration, "Restarts", "DURATION"
     )
-    backoff_max: float = _option(300.0, "The longest delay.", values.duration, "Restarts", "DURATION")
-    backoff_reset: float = _option(
+    backoff_max: float = declared(300.0, "The longest delay.", values.duration, "Restarts", "DURATION")
+    backoff_reset: float = declared(
         600.0, "After so long without an exit the delays begin anew.", values.duration, "Restarts", "DURATION"
     )
-    log_max_size: int = _option(
+    log_max_size: int = declared(
         10 << 20,
         "A container's log is rotated at this size, unless it says otherwise.",
         values.size,
         "Logs",
         "SIZE",
     )
-    log_max_files: int = _option(
+    log_max_files: int = declared(
         5, "Files of a log that are kept, unless it says otherwise.", values.positive, "Logs", "COUNT"
     )
-    log_compress: bool = _option(
+    log_compress: bool = declared(
         False,
         "Compress rotated files of a log but the newest of them, unless it says otherwise.",
         values.boolean,
         "Logs",
         "",
     )
-    journald: bool = _option(
+    journald: bool = declared(
         False,
         "Have conmon write to systemd's journal too; `oarlock logs` reads the files all the same.",
         values.boolean,
         "Logs",
         "",
     )
-    log_level: LogLevel = _option(
+    log_level: LogLevel = declared(
         LogLevel.INFO,
         "How much the operator itself tells.",
         values.choice(LogLevel),
         "Logs",
         "debug|info|warning|error",
     )
-    log_format: LogFormat = _option(
+    log_format: LogFormat = declared(
         LogFormat.TEXT, "As lines of text or of JSON.", values.choice(LogFormat), "Logs", "text|json"
     )
-    allow_privileged: bool = _option(False, "Accept privileged containers.", values.boolean, "Policy", "")
-    allow_untrusted_privileged: bool = _option(
+    allow_privileged: bool = declared(False, "Accept privileged containers.", values.boolean, "Policy", "")
+    allow_untrusted_privileged: bool = declared(
         False,
         "Accept containers that are untrusted and privileged (they run under the trusted runtime).",
         values.boolean,
         "Policy",
         "",
     )
-    allow_host_network: bool = _option(True, "Accept containers in the host's network.", values.boolean, "Policy", "")
-    allow_host_pid: bool = _option(
+    allow_host_network: bool = declared(True, "Accept containers in the host's network.", values.boolean, "Policy", "")
+    allow_host_pid: bool = declared(
         False, "Accept containers in the host's pid namespace.", values.boolean, "Policy", ""
     )
-    allowed_rootfs: tuple[Path, ...] = _option(
+    allowed_rootfs: tuple[Path, ...] = declared(
         (),
         "Directories that rootfs.path must lie in (default: any that is not part of the host's own system).",
         values.absolute,

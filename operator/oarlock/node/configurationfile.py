@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from oarlock.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from oarlock.node.configuration import Option
+from oarlock.node.option import Option
 
 
 def read(path: Path, options: Iterable[Option]) -> Mapping[str, Any]:

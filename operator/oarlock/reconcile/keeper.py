@@ -57,7 +57,7 @@ class Keeper:
                 obj.origin,
             )
             self._spec = obj.spec
-            record.problem, record.failures = None, 0
+            record.clear_problem()
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
             self._ledger.save()
@@ -108,7 +108,7 @@ class Keeper:
         record = self.record
         if record.current is None:
             if record.deleted or self.state is State.STOPPED:
-                record.problem, record.failures = None, 0
+                record.clear_problem()
             elif refused := refusal(self._spec, self.node.policy):
                 record.problem = ("Refused", refused)
                 return decide.Settled()

@@ -59,7 +59,7 @@ class Steps:
             await self.discard()
             self._rebooted = False
         self._taken_up = True
-        self._record.problem, self._record.failures = None, 0
+        self._record.clear_problem()
         return self._attempt is not None
 
     def notice(self, spec: Spec) -> None:
@@ -194,7 +194,7 @@ class Steps:
         record, current, attempt = self._record, self._record.current, self._attempt
         assert current is not None
         assert attempt is not None
-        record.problem, record.failures = None, 0
+        record.clear_problem()
         self._ledger.refused(current, message, code)
         self._foresee()
         self._ledger.save(durable=True)
@@ -203,8 +203,7 @@ class Steps:
         record.current, self._attempt = None, None
 
     def _done(self) -> None:
-        """What a step was hindered by, if anything, is over."""
-        self._record.problem, self._record.failures = None, 0
+        self._record.clear_problem()
         self._ledger.save()
 
     def _say(self, text: str, *values: object) -> None:

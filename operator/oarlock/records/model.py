@@ -105,3 +105,7 @@ class Record(BaseModel):
     def last(self) -> Exit | None:
         """The attempt that ended last."""
         return self.exits[-1] if self.exits else None
+
+    def clear_problem(self) -> None:
+        """What it was hindered by, if anything, is over."""
+        self.problem, self.failures = None, 0

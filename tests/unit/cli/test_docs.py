@@ -13,7 +13,8 @@ import typer.main
 from oarlock.cli import exitcodes
 from oarlock.cli.app import app
 from oarlock.cli.options import default_text
-from oarlock.node.configuration import Option, options
+from oarlock.node.configuration import options
+from oarlock.node.option import Option
 
 LINES = (Path(__file__).parents[3] / "docs" / "cli.md").read_text().splitlines()
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a click Group
