@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.serving import Served, serve
+from tests.cluster.serving import RBAC, Served, serve
+from tests.cluster.source import Objects
 from tests.node_dirs import NodeDirs
 from tests.operating import census, eventually
 
@@ -25,3 +29,24 @@ def served(cluster: ControlPlane, node_dirs: NodeDirs) -> Iterator[Served]:
         assert served.node.process.poll() is None, served.node.log()
     finally:
         served.node.kill()
+
+
+@pytest.fixture(scope="module")
+def least(cluster: ControlPlane) -> Iterator[ControlPlane]:
+    """The cluster, with the user `oarlock` bound to the least rights that the operator needs."""
+    cluster.kubectl("apply", "-f", "-", input=RBAC)
+    yield cluster
+    cluster.kubectl("delete", "-f", "-", input=RBAC)
+
+
+@pytest.fixture
+async def objects(least: ControlPlane) -> AsyncIterator[Objects]:
+    headers = {"Authorization": f"Bearer {least.tokens['admin']}"}
+    trust = ssl.create_default_context(cafile=str(least.ca_file))
+    connector = aiohttp.TCPConnector(ssl=trust, limit=32)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+        made = Objects(least, session)
+        yield made
+        if not least.ready():
+            await asyncio.to_thread(least.restart_api)
+        await made.clear()

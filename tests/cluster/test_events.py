@@ -16,7 +16,7 @@ from oarlock.sources.kubernetes.source import KubernetesSource
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.faulty_proxy import FaultyProxy
 from tests.cluster.serving import RBAC
-from tests.cluster.test_source_kubernetes import NODE, manifest, running
+from tests.cluster.source import NODE, manifest, running
 from tests.operating import eventually
 
 
