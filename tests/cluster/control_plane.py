@@ -189,7 +189,8 @@ class ControlPlane:
         return self.folder / "tokens" / user
 
     def kubeconfig_with_token_file(self, user: str, *, url: str | None = None) -> Path:
-        """A kubeconfig file that names `token_file(user)` (so the token can change behind it)."""
+        """A kubeconfig file that names `token_file(user)` (so the token can change behind it), which is good now."""
+        self.deliver_token(user)
         path = self.folder / f"{user}-token-file.kubeconfig"
         return kubeconfig.write(path, server=url or self.url, ca_file=self.ca_file, token_file=self.token_file(user))
 
