@@ -44,6 +44,14 @@ def frozen(pid: int) -> bool:
     return (folder_of(pid, "freezer") / "freezer.state").read_text().strip() == "FROZEN"
 
 
+def freeze(pid: int) -> None:
+    """Freeze the cgroup that a process is in, past everybody."""
+    if UNIFIED:
+        (folder_of(pid) / "cgroup.freeze").write_text("1")
+    else:
+        (folder_of(pid, "freezer") / "freezer.state").write_text("FROZEN")
+
+
 def containers(cgroup: str) -> tuple[set[str], set[str]]:
     """The container ids that have a cgroup of their own below this one, and those whose monitor has."""
     names = {entry.name for entry in folder(cgroup).glob("*") if entry.is_dir()}

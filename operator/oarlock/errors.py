@@ -96,15 +96,22 @@ class ExecSyncError(RuntimeFailure):
         problem: what is wrong and the way out.
         exit_code: 127 when there is no such command, 126 when it cannot be executed; None when nothing ran or when its
             end is not known.
-        stdout, stderr: what it had written.
+        stdout, stderr: what it had written; `truncated`: and more than is kept.
     """
 
     def __init__(
-        self, container: str, problem: str, *, exit_code: int | None = None, stdout: bytes = b"", stderr: bytes = b""
+        self,
+        container: str,
+        problem: str,
+        *,
+        exit_code: int | None = None,
+        stdout: bytes = b"",
+        stderr: bytes = b"",
+        truncated: bool = False,
     ) -> None:
         super().__init__(f"{container}: {problem}")
         self.container, self.problem, self.exit_code = container, problem, exit_code
-        self.stdout, self.stderr = stdout, stderr
+        self.stdout, self.stderr, self.truncated = stdout, stderr, truncated
 
 
 class ExecTimeout(ExecSyncError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import subprocess
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, census, container, eventually, live_inits, operating
+from tests.operating import PATIENCE, Operator, census, container, eventually, live_inits, operating
 
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 KILLED_AT = Path(__file__).with_name("killed_at.py")
@@ -89,9 +91,12 @@ def test_an_exit_while_the_operator_is_away_is_told(node_dirs: NodeDirs, busybox
         node.kill()
         Path(f"/proc/{pid}/root/go").write_text("")
         eventually(lambda: not live_inits(node_dirs), "the container ended")
+        ended = datetime.now(UTC)
+        time.sleep(2 + PATIENCE)
         node.start()
         status = node.wait("job", lambda s: s["phase"] == "Failed")
         assert status["exitCode"] == 5
+        assert datetime.fromisoformat(status["finishedAt"]) <= ended + timedelta(seconds=PATIENCE)
         eventually(lambda: agree(node), "nothing is left")
 
 

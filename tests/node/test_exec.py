@@ -181,11 +181,25 @@ async def test_a_flood_is_cut_off_and_said_so(node_dirs: NodeDirs, busybox_rootf
         exact = await inside.exec("sh", "-c", f"head -c {OUTPUT_LIMIT} /dev/zero")
         assert (len(exact.stdout), exact.truncated) == (OUTPUT_LIMIT, False)
         with pytest.raises(ExecTimeout) as told:
-            await inside.exec("yes", timeout=3)
-        assert told.value.stdout.startswith(b"y\ny\n")
-        assert len(told.value.stdout) <= OUTPUT_LIMIT
+            await inside.exec("yes", "y" * 1000, timeout=3 * PATIENCE)
+        assert told.value.stdout.startswith(b"y" * 1000 + b"\ny")
+        assert (len(told.value.stdout), told.value.truncated) == (OUTPUT_LIMIT, True)
         written = sum(path.stat().st_size for path in inside.container.bundle.glob("*") if path.is_file())
         assert written < 1 << 20
+
+
+async def test_a_call_whose_conmon_is_killed_ends_and_tells_what_came(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with running(node_dirs, busybox_rootfs) as (_, inside):
+        call = asyncio.create_task(inside.exec("sh", "-c", "echo begun; sleep 1974"))
+        await soon(lambda: inside.processes("sleep", "1974"), "the command runs")
+        os.kill(calls(inside)[0], signal.SIGKILL)
+        with pytest.raises(ExecSyncError, match="conmon ended before the command") as told:
+            await call
+        assert (told.value.stdout, told.value.exit_code) == (b"begun\n", None)
+        assert not inside.processes("sleep", "1974")
+        assert inside.leftovers == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import oarlock
 from tests import node_cgroups
 from tests.cluster.processes import free_port
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, eventually, operating
+from tests.operating import PATIENCE, Operator, container, eventually, operating
 
 
 class _Unix(http.client.HTTPConnection):
@@ -117,6 +117,34 @@ def test_a_runtime_that_breaks_makes_the_node_not_ready_until_it_is_whole_again(
         runtime_of(runtime, 'exec runc "$@"')
         eventually(lambda: ready(address)[0] == 200, "ready again")
         assert "the node is ready for containers again" in operator.log()
+
+
+@pytest.mark.parametrize(
+    ("dropped", "broken"),
+    [
+        ("net_admin", {"RuntimeReady": "CapabilitiesFailed", "NetworkReady": "NetworkFailed"}),
+        ("mknod", {"RuntimeReady": "CapabilitiesFailed"}),
+    ],
+)
+def test_a_node_without_a_right_is_not_ready(node_dirs: NodeDirs, dropped: str, broken: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-{dropped}", sys.executable, "-m", "oarlock", "doctor", "-o", "json"],
+        env=Operator(node_dirs).environment,
+        capture_output=True,
+        timeout=60 * PATIENCE,
+    )
+    told = conditions(json.loads(done.stdout))
+    assert (done.returncode, {name: reason for name, (status, reason) in told.items() if status != "True"}) == (
+        1,
+        broken,
+    )
+
+
+def test_a_state_directory_that_cannot_last_makes_the_node_not_ready(node_dirs: NodeDirs) -> None:
+    done = Operator(node_dirs).command("doctor", "-o", "json", "--state-dir", "/dev/shm/oarlock", check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, conditions(told)["RuntimeReady"]) == (1, ("False", "StateDirFailed"))
+    assert conditions(told)["NetworkReady"][0] == "True"
 
 
 def test_a_runtime_that_hangs_keeps_neither_the_loop_nor_the_end_of_the_operator(

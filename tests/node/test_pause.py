@@ -10,6 +10,8 @@ from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import container, eventually, operating
 
+POLITE = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+
 
 def test_the_command_pauses_and_unpauses(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
@@ -53,9 +55,8 @@ def test_a_frozen_container_that_is_killed_comes_back_as_it_should_be(
 
 
 def test_a_frozen_container_is_thawed_to_be_replaced_or_stopped(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    polite = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
     with operating(node_dirs) as node:
-        node.apply(container("web", busybox_rootfs, *polite))
+        node.apply(container("web", busybox_rootfs, *POLITE))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
         node.command("pause", "web")
         node.command("restart", "web")
@@ -65,3 +66,13 @@ def test_a_frozen_container_is_thawed_to_be_replaced_or_stopped(node_dirs: NodeD
         node.command("pause", "web")
         node.command("stop", "web")
         eventually(lambda: node.status("web").get("exitCode") == 7, "it had its TERM")
+
+
+def test_what_somebody_else_froze_is_thawed_to_be_stopped(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, *POLITE))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node_cgroups.freeze(pid)
+        eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
+        node.command("stop", "web")
+        assert node.status("web")["exitCode"] == 7

@@ -44,6 +44,7 @@ def test_a_killed_monitor_is_noticed_at_once_and_the_exit_is_honest(node_dirs: N
         assert "conmon" in degraded(status)[1]  # type: ignore[index]
         assert (status["phase"], status["pid"]) == ("Running", pid)
         assert "MonitorLost" in node.log()
+        eventually(lambda: not node_cgroups.containers(node_dirs.cgroup)[1], "the monitor's cgroup is gone")
         os.kill(pid, signal.SIGKILL)
         status = node.wait("web", lambda s: not s.get("pid"))
         assert degraded(status) is None
@@ -88,6 +89,23 @@ def test_a_child_taken_by_the_oom_killer_is_told_while_init_lives(node_dirs: Nod
         assert "took a child process; init lives on" in node.log()
         node.command("stop", "web")
         assert node.status("web")["oomKilled"] is True
+
+
+def test_an_oom_kill_without_a_monitor_is_told_by_the_kernels_count(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """But on version 1 under systemd, where the count ends with the container."""
+    script = "until [ -e /go ]; do sleep 0.1; done; tail /dev/zero; exit 3"
+    limits = {"limits": {"memory": "32Mi"}}
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", script, resources=limits, restartPolicy="Never"))
+        pid = kill_the_monitor(node, "web")
+        node.wait("web", degraded)
+        Path(f"/proc/{pid}/root/go").touch()
+        status = node.wait("web", lambda s: not s.get("pid"))
+        if node_cgroups.UNIFIED or node_cgroups.MANAGER == "cgroupfs":
+            assert status["oomKilled"] is True
+        if KERNEL_TELLS_EXITS:
+            assert (status["exitCode"], status["reason"]) == (3, "OOMKilled")
+            assert "took a child process of it" in status["message"]
 
 
 def test_a_container_with_the_nodes_pids_leaves_no_child_behind(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -183,7 +201,9 @@ def test_an_untrusted_privileged_container_is_refused_or_warned_of(node_dirs: No
             "UntrustedPrivileged",
             "it is untrusted and privileged: it runs under the trusted runtime with all rights on the node",
         )
-        assert node.log().count("UntrustedPrivileged") == 1
+        node.apply(container("short", busybox_rootfs, "true", restartPolicy="Never", **fields), file="short.yaml")
+        node.wait("short", lambda s: s["phase"] == "Succeeded")
+        assert [node.log().count(f"default/{name}: UntrustedPrivileged") for name in ("web", "short")] == [1, 1]
     finally:
         node.kill()
 

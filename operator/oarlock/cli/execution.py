@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from oarlock.bundle import users
 from oarlock.cli import exitcodes, output, terminal
@@ -18,6 +19,9 @@ from oarlock.node.checked import find_program
 from oarlock.node.configuration import Configuration
 from oarlock.runtime.execprocess import ExecProcess, ExecUser
 from oarlock.runtime.foreground import Foreground, foreground
+
+if TYPE_CHECKING:
+    from oarlock.runtime.execution import ExecResult
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _IN, _OUT, _ERR = 0, 1, 2
@@ -59,20 +63,19 @@ def execute(configuration: Configuration, namespace: str | None, name: str, call
         if call.timeout is not None:
             return _to_its_end(configuration, target, process, call.timeout)
         return _streaming(configuration, target, process, call.interactive)
-    except ExecTimeout as error:
-        _write(error.stdout, error.stderr)
-        raise exitcodes.Failure(f"{target.record}: {error.problem}", exitcodes.TIMED_OUT) from None
     except ExecSyncError as error:
-        raise exitcodes.Failure(f"{target.record}: {error.problem}", error.exit_code or exitcodes.FAILED) from None
+        _write(target, error)
+        late = isinstance(error, ExecTimeout)
+        code = exitcodes.TIMED_OUT if late else error.exit_code or exitcodes.FAILED
+        raise exitcodes.Failure(f"{target.record}: {error.problem}", code) from None
 
 
 def _streaming(configuration: Configuration, target: Target, process: ExecProcess, interactive: bool) -> int:
     pending: list[int] = []
     with contextlib.ExitStack() as held:
         held.enter_context(handling(PASSED_ON, pending.append))
-        running = held.enter_context(
-            foreground(target.container, configuration.runtime_root, process, interactive=interactive)
-        )
+        root, deadline = configuration.runtime_root, configuration.runtime_timeout
+        running = held.enter_context(foreground(target.container, root, process, deadline, interactive=interactive))
         held.enter_context(handling(PASSED_ON, running.signal))
         for number in pending:
             running.signal(number)
@@ -134,16 +137,16 @@ def _to_its_end(configuration: Configuration, target: Target, process: ExecProce
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     result = asyncio.run(exec_sync(settings, target.container, process, timeout))
-    _write(result.stdout, result.stderr)
-    if result.truncated:
-        output.note(f"{target.record}: the command wrote more than is kept; what follows was cut off")
+    _write(target, result)
     return result.exit_code
 
 
-def _write(stdout: bytes, stderr: bytes) -> None:
-    for stream, text in ((sys.stdout, stdout), (sys.stderr, stderr)):
+def _write(target: Target, told: ExecResult | ExecSyncError) -> None:
+    for stream, text in ((sys.stdout, told.stdout), (sys.stderr, told.stderr)):
         stream.buffer.write(text)
         stream.flush()
+    if told.truncated:
+        output.note(f"{target.record}: the command wrote more than is kept; what follows was cut off")
 
 
 def _resize(running: Foreground) -> None:

@@ -118,7 +118,7 @@ class Configuration:
     )
     default_trust_level: TrustLevel = declared(
         TrustLevel.TRUSTED,
-        "What a container is that does not say: trusted or untrusted.",
+        "What containers are unless they say trusted: false; with untrusted, all of them are.",
         values.choice(TrustLevel),
         "Runtime",
         "trusted|untrusted",

@@ -20,6 +20,7 @@ from oarlock.linux import clock
 from oarlock.linux.process import Process
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
+from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record
 from oarlock.runtime.container import Container
@@ -173,16 +174,18 @@ class Attempt:
         self.current.paused = True
 
     async def thaw(self) -> None:
-        """Thaw; nothing when it is not frozen."""
-        if self.current.paused:
+        """Thaw, whoever froze it; nothing when it is not frozen."""
+        if self.current.paused or self._node.runtime.frozen(self._container):
             await self._node.runtime.resume(self._container)
             self.current.paused = False
 
-    async def ending(self) -> tuple[int | None, int | None, bool]:
-        """Wait status (where the kernel tells it), exit code of conmon's file, and whether the OOM killer struck."""
+    async def ending(self) -> Ending:
+        """How it ended, as far as kernel and conmon tell."""
+        runtime, container = self._node.runtime, self._container
         wait_status = self._live.init.wait_status() if self._live is not None else None
         code = await self._exit_code() if wait_status is None else None
-        return wait_status, code, self._node.runtime.oom_killed(self._container)
+        ago = runtime.seconds_since_exit(container) if self._live is None else 0.0
+        return Ending(wait_status, code, runtime.oom_killed(container), ago)
 
     async def remove(self) -> None:
         """Remove an ended attempt: what is recorded of it stays, and its log."""
@@ -223,6 +226,7 @@ class Attempt:
         """conmon ends after its container; before it, it was killed."""
         if self._live is not None and not self._live.init.has_ended():
             self.monitor_lost = True
+            self._node.runtime.clear_monitor(self._container)
             self._wake()
 
     def _on_oom(self) -> None:

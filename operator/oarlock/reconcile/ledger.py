@@ -12,9 +12,10 @@ from typing import Literal
 from oarlock.api.spec import State
 from oarlock.linux import clock
 from oarlock.reconcile.backoff import RETRY
+from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
 from oarlock.reconcile.ports import EventKind
-from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
+from oarlock.reconcile.status import status_of
 from oarlock.records.model import Current, Exit, Record
 
 logger = logging.getLogger(__name__)
@@ -118,34 +119,34 @@ class Ledger:
             self._node.store.write(self.record.uid, data, durable=durable)
             self._saved, self._failures = digest, 0
 
-    def ended(
-        self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool, rebooted: bool
-    ) -> Exit:
+    def ended(self, current: Current, ending: Ending, rebooted: bool) -> Exit:
         """Enter how an attempt that was started has ended."""
-        code, number = exit_facts(wait_status, exit_code)
-        cause = current.stopCause
-        reason, message = exit_sentence(code, number, oom_killed, cause, killed=current.killed)
+        cause, (code, number) = current.stopCause, ending.facts()
+        reason, message = ending.sentence(cause, other_kills=current.killed or current.childKilled)
         if rebooted:
             reason, message = "NodeRebooted", "it ended with the node's last boot"
-        elif wait_status is None and exit_code is None:
+        elif not ending.is_known:
             unseen = "after its monitor was killed" if "MonitorLost" in current.concerns else "while nobody looked"
             reason, message = "ContainerStatusUnknown", f"it ended {unseen}; its exit code is not known"
+        now = clock.boot_seconds()
+        since_start = max(0.0, now - (now if rebooted or current.startedBoot is None else current.startedBoot))
+        ago = min(ending.ago, since_start)  # not before its start, whoever set the wall clock meanwhile
         exit_ = Exit(
             attempt=current.attempt,
             containerID=current.containerID,
             exitCode=code,
             signal=number,
-            oomKilled=oom_killed,
+            oomKilled=ending.oom_killed,
             reason=reason,
             message=message,
             startedAt=current.startedAt,
-            finishedAt=clock.rfc3339(clock.wall()),
+            finishedAt=clock.rfc3339(clock.wall() - timedelta(seconds=ago)),
             cause=_CAUSES.get(cause, "stopped"),
         )
         self._append(exit_, current)
         if cause is None and not rebooted:
-            now, policy = clock.boot_seconds(), self._node.policy.backoff
-            self._back_off(policy.steps(self.record.backoffSteps, now - (current.startedBoot or now)))
+            steps = self._node.policy.backoff.steps(self.record.backoffSteps, since_start - ago)
+            self._back_off(steps, ago)
         else:
             self.start_afresh()
         return exit_
@@ -172,9 +173,9 @@ class Ledger:
         """The next attempt need not wait."""
         self.record.backoffSteps, self.record.retryAt = 0, 0.0
 
-    def _back_off(self, count: int) -> None:
-        """The next restart is number `count` (from 0): note when it may be."""
-        record, delay = self.record, self._node.policy.backoff.delay(count)
+    def _back_off(self, count: int, ago: float = 0.0) -> None:
+        """The next restart is number `count` (from 0) and the end was so many seconds `ago`: note when it may be."""
+        record, delay = self.record, self._node.policy.backoff.delay(count) - ago
         record.backoffSteps = count + 1
         record.retryAt = clock.boot_seconds() + delay
         record.retryTime = clock.rfc3339(clock.wall() + timedelta(seconds=delay))

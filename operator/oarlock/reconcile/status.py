@@ -5,7 +5,6 @@ Conditions follow kstatus: Ready means that the desired state is reached, Stalle
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -158,37 +157,3 @@ def _condition(
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def exit_facts(wait_status: int | None, exit_code: int | None) -> tuple[int, int | None]:
-    """Exit code and signal; the signal only from a wait status, since conmon writes one 137 for two things."""
-    if wait_status is None:
-        return (exit_code if exit_code is not None else -1), None
-    number = wait_status & 0x7F
-    return (128 + number, number) if number else (wait_status >> 8, None)
-
-
-def _victim(code: int, number: int | None, killed: bool) -> str:
-    """Whom the OOM killer took: init ends by KILL then. conmon's 137 without a wait status may also be `exit 137`."""
-    if code != 128 + signal.SIGKILL:
-        return "a child process"
-    if killed or number is None:
-        return "a process"
-    return "init" if number == signal.SIGKILL else "a child process"
-
-
-def exit_sentence(
-    code: int, number: int | None, oom_killed: bool, cause: str | None, *, killed: bool = False
-) -> tuple[str, str]:
-    """Reason and message of an exit; `killed`: oarlock sent KILL."""
-    how = (
-        f"ended by signal {signal.Signals(number).name}"
-        if number in set(signal.Signals)
-        else f"ended with exit code {code}"
-    )
-    why = f", because it was {cause.lower()}" if cause else ""
-    if oom_killed and code != 0:
-        return "OOMKilled", f"{how}{why}; the kernel's OOM killer took {_victim(code, number, killed)} of it"
-    if oom_killed:
-        return "Completed", f"{how}{why}; the kernel's OOM killer took a child process of it"
-    return ("Completed" if code == 0 else "Error"), how + why

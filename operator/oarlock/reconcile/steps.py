@@ -13,6 +13,7 @@ from oarlock.reconcile import view
 from oarlock.reconcile.admission import warning
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.concerns import STUCK_AFTER, Condition, concerns
+from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record
@@ -92,6 +93,7 @@ class Steps:
         record.attempt += 1
         record.current = Attempt.plan(self._node, record, spec, restarted_at)
         self._attempt = Attempt(self._node, record.current, self._wake, f"{record.namespace}/{record.name}")
+        self._ledger.concern(record.current, concerns(Condition(warning=warning(spec, self._node.policy))))
         try:
             self._ledger.save(durable=True, required=True, patient=True)
             await self._attempt.create(spec, view.hostname(spec, record.name, self._node.name))
@@ -173,7 +175,7 @@ class Steps:
         assert current is not None
         attempt = self._attempt or Attempt(self._node, current, self._wake)
         if record.last is None or record.last.attempt != current.attempt:
-            self._record_exit(current, *await attempt.ending())
+            self._record_exit(current, await attempt.ending())
         self._ledger.save(durable=True, required=True)
         await attempt.remove()
         record.current, self._attempt, self._rebooted = None, None, False
@@ -183,8 +185,8 @@ class Steps:
         """Whether the recorded attempt ended with another boot, or may have: its start was begun."""
         return self._rebooted and self._record.current is not None and self._record.current.startedAt is not None
 
-    def _record_exit(self, current: Current, wait_status: int | None, exit_code: int | None, oom_killed: bool) -> None:
-        exit_ = self._ledger.ended(current, wait_status, exit_code, oom_killed, self._rebooted)
+    def _record_exit(self, current: Current, ending: Ending) -> None:
+        exit_ = self._ledger.ended(current, ending, self._rebooted)
         self._foresee()
         self._ledger.save(durable=True)
         self._say("%s (%s)", exit_.message, exit_.reason)

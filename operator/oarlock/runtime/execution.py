@@ -40,7 +40,7 @@ async def exec_sync(settings: MonitorSettings, container: Container, call: ExecP
     """
     if not call.args:
         raise ExecSyncError(container.id, "no command is given; name the program to run")
-    output = Output()
+    output, lost = Output(), ""
     async with executing(settings, container, call, timeout, output.feed) as monitor:
         await monitor.started()
         try:
@@ -48,11 +48,18 @@ async def exec_sync(settings: MonitorSettings, container: Container, call: ExecP
                 code: int | None = await monitor.exit_code()
         except TimeoutError:
             code = None
-    if code is None:
-        left = f"; {monitor.left} of its processes have not ended yet" if monitor.left else ""
-        problem = f"{call.args[0]} ran longer than {timeout:g} s and was ended{left}"
-        raise ExecTimeout(container.id, problem, stdout=bytes(output.stdout), stderr=bytes(output.stderr))
-    return ExecResult(bytes(output.stdout), bytes(output.stderr), code, output.truncated)
+        except ExecSyncError as error:
+            code, lost = None, error.problem
+    if code is not None:
+        return ExecResult(bytes(output.stdout), bytes(output.stderr), code, output.truncated)
+    left = f"; {monitor.left} of its processes have not ended yet" if monitor.left else ""
+    raise (ExecSyncError if lost else ExecTimeout)(
+        container.id,
+        (lost or f"{call.args[0]} ran longer than {timeout:g} s and was ended") + left,
+        stdout=bytes(output.stdout),
+        stderr=bytes(output.stderr),
+        truncated=output.truncated,
+    )
 
 
 @dataclass(slots=True)

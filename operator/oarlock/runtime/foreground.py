@@ -66,11 +66,12 @@ class Foreground:
 
 @contextlib.contextmanager
 def foreground(
-    container: Container, runtime_root: Path, call: ExecProcess, *, interactive: bool
+    container: Container, runtime_root: Path, call: ExecProcess, deadline: float, *, interactive: bool
 ) -> Iterator[Foreground]:
     """A command in a running container.
 
     Args:
+        deadline: seconds that the runtime has to run it.
         interactive: whether it gets an input; otherwise its reads are at the end at once.
 
     Raises:
@@ -95,7 +96,7 @@ def foreground(
             *(("--console-socket", console.path) if console is not None else ()),
             container.id,
         ]
-        code = _run(arguments, (stdin, err if console else out, err), spec)
+        code = _run(arguments, (stdin, err if console else out, err), spec, deadline)
         streams.close_given()
         if code != 0:
             if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
@@ -194,7 +195,7 @@ def _file(held: contextlib.ExitStack, fd: int, mode: str) -> FileIO:
     return held.enter_context(FileIO(fd, mode))
 
 
-def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int) -> int:
+def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int, deadline: float) -> int:
     """Run the runtime until it has started the command; its exit code.
 
     Raises:
@@ -208,9 +209,13 @@ def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int) 
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            if not poll.poll(_ANSWER * 1000):
+            if not poll.poll(deadline * 1000):
                 os.killpg(process.pid, signal.SIGKILL)
-                raise RuntimeTimeout(f"{arguments[0]} exec gave no answer within {_ANSWER:g} s and was killed")
+                name = Path(arguments[0]).name
+                raise RuntimeTimeout(
+                    f"{name} exec gave no answer within {deadline:g} s and was killed; see what it waits for, "
+                    "or raise --runtime-timeout"
+                )
         finally:
             os.close(pidfd)
         return process.wait()

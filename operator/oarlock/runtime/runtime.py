@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CreateFailed, RuntimeFailure, RuntimeTimeout, StartFailed
+from oarlock.linux import clock
 from oarlock.linux.files import is_locked
 from oarlock.linux.process import Process, hold, uninterruptible
 from oarlock.runtime import oom, running
@@ -220,6 +221,18 @@ class Runtime:
             return int((self._settings.exits / container.id).read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+    def seconds_since_exit(self, container: Container) -> float:
+        """How long ago conmon wrote the exit code, by the wall clock; 0 when it did not."""
+        try:
+            written = (self._settings.exits / container.id).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        return max(0.0, clock.wall().timestamp() - written)
+
+    def clear_monitor(self, container: Container) -> None:
+        """Remove the cgroup of a monitor that has ended before its container, unless an exec's is still in it."""
+        self._hierarchy.remove(container.place.monitor)
 
     def frozen(self, container: Container) -> bool:
         """Whether its processes are frozen, whoever did it."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oarlock.api.status import Status
-from oarlock.reconcile.status import exit_facts, exit_sentence, status_of
+from oarlock.reconcile.status import status_of
 from oarlock.records.model import Current, Exit
 from tests.unit.records.test_store import record
 
@@ -111,40 +111,3 @@ def test_a_transition_time_changes_with_its_status_only() -> None:
     ]
     assert (ready["status"], ready["lastTransitionTime"]) == ("False", NOW)
     assert others[0]["lastTransitionTime"] == "2026-01-01T00:00:01Z"
-
-
-@pytest.mark.parametrize(
-    ("wait_status", "file", "facts"),
-    [
-        (0, None, (0, None)),
-        (3 << 8, None, (3, None)),
-        (137 << 8, None, (137, None)),
-        (255 << 8, 255, (255, None)),
-        (9, None, (137, 9)),
-        (15 | 0x80, None, (143, 15)),
-        (None, 137, (137, None)),
-        (None, 0, (0, None)),
-        (None, None, (-1, None)),
-    ],
-)
-def test_exit_facts(wait_status: int | None, file: int | None, facts: tuple[int, int | None]) -> None:
-    assert exit_facts(wait_status, file) == facts
-
-
-@pytest.mark.parametrize(
-    ("code", "number", "oom", "cause", "reason", "words"),
-    [
-        (0, None, False, None, "Completed", "ended with exit code 0"),
-        (3, None, False, None, "Error", "ended with exit code 3"),
-        (137, 9, False, None, "Error", "ended by signal SIGKILL"),
-        (137, 9, True, None, "OOMKilled", "took init of it"),
-        (1, None, True, None, "OOMKilled", "took a child process of it"),
-        (0, None, True, None, "Completed", "took a child process of it"),
-        (143, 15, False, "Deleted", "Error", "because it was deleted"),
-        (168, 40, False, None, "Error", "ended with exit code 168"),
-    ],
-)
-def test_exit_sentence(code: int, number: int | None, oom: bool, cause: str | None, reason: str, words: str) -> None:
-    found, sentence = exit_sentence(code, number, oom, cause)
-    assert found == reason
-    assert words in sentence
