@@ -77,6 +77,12 @@ def node_directories() -> Iterator[NodeDirs]:
 
 def remove_node(dirs: NodeDirs) -> None:
     """Kill a test node's processes, delete its containers, detach its mounts; then remove its files."""
+    end_boot(dirs)
+    shutil.rmtree(dirs.root)
+
+
+def end_boot(dirs: NodeDirs) -> None:
+    """Take from a test node what a loss of power takes: processes, cgroups, mounts, the run directory."""
     _kill_processes(dirs.root)
     runtime = dirs.run / "runtime"
     for container in sorted(runtime.iterdir()) if runtime.is_dir() else []:
@@ -98,7 +104,7 @@ def remove_node(dirs: NodeDirs) -> None:
     left = mounts_below(dirs.root)
     if left:
         raise AssertionError(f"still mounted, so not removed: {left}")
-    shutil.rmtree(dirs.root)
+    shutil.rmtree(dirs.run, ignore_errors=True)
 
 
 def mounts_below(root: Path) -> list[Path]:

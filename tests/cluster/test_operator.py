@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from tests import node_cgroups
 from tests.cluster.control_plane import ControlPlane, KubectlFailed
 from tests.cluster.serving import SLEEPER, Served, operator_of, serve
-from tests.node_dirs import NodeDirs
+from tests.node_dirs import NodeDirs, end_boot
 from tests.operating import census, container, eventually
 
 KILLED_AT = Path(__file__).parents[1] / "node" / "killed_at.py"
@@ -92,6 +96,56 @@ def test_the_command_patches_the_spec_of_an_api_object(served: Served, busybox_r
     served.node.command("stop", "web", "--kubeconfig", kubeconfig)
     assert served.object("web")["spec"]["state"] == "Stopped"
     assert served.object("web")["status"]["phase"] == "Stopped"
+
+
+def test_the_command_pauses_and_unpauses_an_api_object(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    pid = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+    kubeconfig = str(served.cluster.kubeconfig("admin"))
+    for verb, state in (("pause", "Paused"), ("unpause", "Running")):
+        served.node.command(verb, "web", "--kubeconfig", kubeconfig)
+        assert served.object("web")["spec"]["state"] == state
+        assert node_cgroups.frozen(pid) == (state == "Paused")
+        served.wait("web", lambda s, state=state: (s["phase"], s["pid"]) == (state, pid))
+
+
+def test_a_killed_monitor_is_an_event_and_a_condition(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(container("web", busybox_rootfs, *SLEEPER))
+    status = served.wait("web", lambda s: s["phase"] == "Running")
+    os.kill(status["monitorPID"], signal.SIGKILL)
+    served.cluster.kubectl("wait", "--for=condition=Degraded", "cspec/web", "--timeout=30s")
+    degraded = next(each for each in served.object("web")["status"]["conditions"] if each["type"] == "Degraded")
+    assert degraded["reason"] == "MonitorLost"
+    chosen = f"--field-selector=involvedObject.uid={served.object('web')['metadata']['uid']}"
+    eventually(lambda: "MonitorLost" in served.cluster.kubectl("get", "events", chosen), "the event is there")
+
+
+def test_after_a_reboot_each_restarts_as_its_policy_says(served: Served, busybox_rootfs: Path) -> None:
+    served.apply(
+        container("always", busybox_rootfs, *SLEEPER),
+        container("once", busybox_rootfs, *SLEEPER, restartPolicy="Never"),
+        container("stopped", busybox_rootfs, *SLEEPER, state="Stopped"),
+        container("deleted", busybox_rootfs, *SLEEPER),
+    )
+    for name, phase in (("always", "Running"), ("once", "Running"), ("stopped", "Stopped"), ("deleted", "Running")):
+        served.wait(name, lambda s, phase=phase: s["phase"] == phase)
+    served.node.kill()
+    end_boot(served.node.dirs)
+    for path in (served.node.dirs.state / "records").glob("[!.]*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"bootID": "the boot before"}))
+    served.cluster.kubectl("delete", "cspec", "deleted", "--wait=false")
+    served.node.start()
+    served.node.wait_ready(2)
+    served.cluster.kubectl("wait", "--for=condition=Ready", "cspec/always", "--timeout=30s")
+    status = served.wait("always", lambda s: s["restartCount"] == 1 and s["phase"] == "Running")
+    assert status["lastState"]["terminated"]["reason"] == "NodeRebooted"
+    status = served.wait("once", lambda s: s["phase"] == "Failed")
+    assert (status["reason"], status["exitCode"]) == ("NodeRebooted", -1)
+    eventually(
+        lambda: served.names() == {f"containerspec.oarlock.dev/{n}" for n in ("always", "once", "stopped")}, "gone"
+    )
+    attempts = {name: record["attempt"] for name, record in served.node.records().items()}
+    assert attempts == {"always": 2, "once": 1, "stopped": 0}
 
 
 def test_an_idle_operator_asks_the_api_nothing_and_an_exit_costs_one_patch(
