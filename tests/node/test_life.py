@@ -143,6 +143,20 @@ def test_a_changed_policy_replaces_nothing(node_dirs: NodeDirs, busybox_rootfs: 
         assert status["pid"] == first["pid"]
 
 
+def test_the_stop_signal_is_the_one_asked_for(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    script = "trap 'exit 8' USR1; trap 'exit 9' 37; while :; do sleep 1000 & wait; done"
+    with operating(node_dirs) as node:
+        for name, code in (("SIGUSR1", 8), ("SIGRTMIN+3", 9)):  # the second applies in place
+            node.apply(container("web", busybox_rootfs, "sh", "-c", script, lifecycle={"stopSignal": name}))
+            node.wait(
+                "web",
+                lambda s: s["phase"] == "Running" and s["observedGeneration"] == node.records()["web"]["generation"],
+            )
+            node.command("stop", "web")
+            assert (node.status("web")["exitCode"], f"{name.removeprefix('SIG')} sent" in node.log()) == (code, True)
+            node.command("start", "web")
+
+
 def test_an_ignored_term_is_killed_after_the_grace_period(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     deaf = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
     with operating(node_dirs) as node:

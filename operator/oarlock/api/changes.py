@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from oarlock.api import quantity
 from oarlock.api.spec import Spec
 
-IN_PLACE = frozenset({"nodeName", "state", "restartPolicy", "terminationGracePeriodSeconds", "logRotation"})
+IN_PLACE = frozenset(
+    {"nodeName", "state", "restartPolicy", "terminationGracePeriodSeconds", "lifecycle", "logRotation"}
+)
 """Fields that apply to a container that runs already."""
 
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from oarlock.api import quantity
+from oarlock.api import quantity, signals
 from oarlock.api.capabilities import CAPABILITIES
 
 
@@ -181,6 +181,13 @@ NumberList = Annotated[
     Field(max_length=256, json_schema_extra={"pattern": _NUMBERS, **rules(cel(_EACH_FORWARD, _BACKWARD))}),
     _fits(_NUMBERS, "must be numbers and ranges; write them as 0-3,5"),
     AfterValidator(_forward),
+]
+
+
+SignalName = Annotated[
+    StrictStr,
+    _text(signals.PATTERN, 12),
+    _fits(signals.PATTERN, "must be the name of a signal; write one as SIGUSR1 or SIGRTMIN+3"),
 ]
 
 

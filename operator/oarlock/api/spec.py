@@ -21,6 +21,7 @@ from oarlock.api.fields import (
     LogSize,
     NodeName,
     Part,
+    SignalName,
     Word,
     cel,
     rules,
@@ -76,6 +77,15 @@ class Network(Part):
 
     mode: Literal["Host", "None"] = Field(
         "None", description="Host: the node's own network. None: a network of its own with nothing but loopback."
+    )
+
+
+class Lifecycle(Part):
+    """What is done when the container is stopped."""
+
+    stopSignal: SignalName = Field(
+        "SIGTERM",
+        description="The signal that asks the container to end, as SIGQUIT or SIGRTMIN+3.",
     )
 
 
@@ -186,8 +196,11 @@ class Spec(Part):
     )
     terminationGracePeriodSeconds: Annotated[StrictInt, Field(ge=0, le=31536000), WHOLE] = Field(
         30,
-        description="Seconds between TERM and KILL when the container is stopped, replaced or deleted; 0 is KILL at "
-        "once. Applies in place.",
+        description="Seconds between the stop signal (TERM) and KILL when the container is stopped, replaced or "
+        "deleted; 0 is KILL at once. Applies in place.",
+    )
+    lifecycle: Lifecycle = Field(
+        Lifecycle(), description="How the container is asked to end when it is stopped. Applies in place."
     )
     hostNetwork: StrictBool = Field(
         False,
@@ -239,7 +252,7 @@ class Spec(Part):
 
 
 SUPPORTED_LATER = re.compile(
-    "^(image|ports|envFrom|volumeMounts|volumes|lifecycle|startupProbe|readinessProbe|livenessProbe|"
+    "^(image|ports|envFrom|volumeMounts|volumes|postStart|preStop|startupProbe|readinessProbe|livenessProbe|"
     "imagePullPolicy|imagePullSecrets|terminationMessagePath|terminationMessagePolicy|restartPolicyRules|hostIPC|"
     "hostUsers|hostAliases|dnsPolicy|dnsConfig|activeDeadlineSeconds|devices|ulimits|startAfter|"
     "ttlSecondsAfterFinished)$"

@@ -86,7 +86,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """Send TERM and let the grace period run."""
+    """Send the stop signal and let the grace period run."""
 
     grace: float
     cause: str

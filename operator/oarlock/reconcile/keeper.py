@@ -167,7 +167,7 @@ class Keeper:
             case decide.Discard():
                 await self._steps.discard()
             case decide.Terminate(grace=grace, cause=cause):
-                await self._steps.terminate(grace, cause)
+                await self._steps.terminate(self._spec.lifecycle.stopSignal, grace, cause)
             case decide.Kill(cause=cause):
                 await self._steps.kill(cause)
             case decide.Pause() | decide.Resume():

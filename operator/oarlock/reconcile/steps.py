@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable
 
+from oarlock.api.signals import number_of
 from oarlock.api.spec import RestartPolicy, Spec
 from oarlock.errors import CommandNotRunnable, RuntimeFailure, StartFailed
 from oarlock.linux import clock
@@ -138,15 +138,16 @@ class Steps:
         record.current, self._attempt = None, None
         self._ledger.save()
 
-    async def terminate(self, grace: float, cause: str) -> None:
+    async def terminate(self, stop_signal: str, grace: float, cause: str) -> None:
         """Signal first, record then: after a crash between the two the signal is sent again, not forgotten."""
         assert self._attempt is not None
         current = self._attempt.current
         await self._attempt.thaw()
-        self._attempt.signal(signal.SIGTERM)
+        self._attempt.signal(number_of(stop_signal))
         current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
         self._done()
-        self._say("TERM sent, grace period %g s, because it was %s", grace, cause.lower())
+        name = stop_signal.removeprefix("SIG")
+        self._say("%s sent, grace period %g s, because it was %s", name, grace, cause.lower())
 
     async def kill(self, cause: str) -> None:
         """End it at once; recorded afterwards, as `terminate` does."""

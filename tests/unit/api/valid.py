@@ -75,6 +75,7 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("nodeName",): names,
     ("state",): st.sampled_from(["Running", "Stopped", "Paused"]),
     ("restartPolicy",): st.sampled_from(["Always", "OnFailure", "Never"]),
+    ("lifecycle", "stopSignal"): st.sampled_from(["SIGTERM", "SIGUSR1", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14"]),
     ("terminationGracePeriodSeconds",): st.integers(0, 3600),
     ("logRotation", "maxSize"): st.integers(4096, 2**40),
     ("logRotation", "maxFiles"): st.integers(2, 100),

@@ -37,7 +37,8 @@ def test_a_reader_that_leaves_early_is_no_error(node: Node) -> None:
     assert process.stderr is not None
     process.stdout.read(1)
     process.stdout.close()
-    assert b"Traceback" not in process.stderr.read()
+    with process.stderr:
+        assert b"Traceback" not in process.stderr.read()
     assert process.wait(timeout=20) == 141
 
 

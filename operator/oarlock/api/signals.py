@@ -1,0 +1,15 @@
+"""The names of signals, as core/v1 has them in `lifecycle.stopSignal`."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+_NAMED = sorted(each.name for each in signal.Signals if not each.name.startswith("SIGRT"))
+PATTERN = f"^({'|'.join(_NAMED)}|SIGRTMIN([+]([1-9]|1[0-5]))?|SIGRTMAX(-([1-9]|1[0-4]))?)$"
+
+
+def number_of(name: str) -> int:
+    """The number of a signal whose name fits the pattern."""
+    base, _, offset = re.split("([+-])", name, maxsplit=1) if re.search("[+-]", name) else (name, "", "0")
+    return signal.Signals[base] + (int(offset) if base == "SIGRTMIN" else -int(offset))
