@@ -152,6 +152,7 @@ FULL = {
     "stdinOnce": True,
     "restartPolicy": "OnFailure",
     "terminationGracePeriodSeconds": 0,
+    "lifecycle": {"stopSignal": "SIGRTMIN+3"},
     "hostNetwork": True,
     "network": {"mode": "Host"},
     "hostPID": True,
@@ -271,7 +272,7 @@ def test_every_field_is_explained(cluster: ControlPlane, part: str) -> None:
 
 def test_explanations_have_words(cluster: ControlPlane) -> None:
     for path, words in (
-        ("spec.terminationGracePeriodSeconds", "Seconds between TERM and KILL"),
+        ("spec.terminationGracePeriodSeconds", "Seconds between the stop signal (TERM) and KILL"),
         ("spec.env.value", "$(NAME) is replaced"),
         ("spec.resources.limits.memory", "OOM killer"),
         ("status.oomKilled", "OOM killer took a process"),

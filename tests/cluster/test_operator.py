@@ -34,7 +34,7 @@ def test_applied_running_and_seen_with_kubectl(served: Served, busybox_rootfs: P
     assert served.object("web")["metadata"]["finalizers"] == ["oarlock.dev/container"]
     explained = served.cluster.kubectl("explain", "cspec.spec")
     assert "terminationGracePeriodSeconds" in explained
-    assert "Seconds between TERM and KILL" in explained
+    assert "Seconds between the stop signal (TERM) and KILL" in explained
 
 
 def test_exits_reach_the_status(served: Served, busybox_rootfs: Path) -> None:
