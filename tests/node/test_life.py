@@ -169,6 +169,21 @@ def test_an_ignored_term_is_killed_after_the_grace_period(node_dirs: NodeDirs, b
         assert (status["exitCode"], status.get("signal")) == (137, KILLED)
 
 
+def test_a_shorter_grace_period_that_comes_later_wins(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    def stubborn(state: str, grace: int) -> dict[str, Any]:
+        command = ("sh", "-c", "trap '' TERM; while :; do sleep 0.2; done")
+        return container("web", busybox_rootfs, *command, state=state, terminationGracePeriodSeconds=grace)
+
+    with operating(node_dirs) as node:
+        node.apply(stubborn("Running", 600))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        node.apply(stubborn("Stopped", 600))
+        node.wait("web", lambda s: s["phase"] == "Stopping")
+        node.apply(stubborn("Stopped", 1))
+        assert node.wait("web", lambda s: s["phase"] == "Stopped")["exitCode"] == 137
+        assert node.log().count("TERM sent") == 1
+
+
 def test_a_paused_container_is_frozen_thawed_and_deleted(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER, state="Paused"))
