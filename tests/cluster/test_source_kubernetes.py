@@ -321,18 +321,23 @@ class Config:
 async def test_the_command_line_patches_and_deletes_the_very_object(objects: Objects, tmp_path: Path) -> None:
     admin = Config(objects.cluster.kubeconfig())
     uid = (await objects.create("mine"))["metadata"]["uid"]
-    stop = [{"op": "add", "path": "/spec/state", "value": "Stopped"}]
+    stop = {"spec": {"state": "Stopped"}}
     await client.patch_object(admin, "default", "mine", uid, stop)
     found = await objects.get("mine")
     assert found is not None
     assert found["spec"]["state"] == "Stopped"
+    await objects.merge("mine", {"metadata": {"annotations": {"kept": "yes"}}})
+    await client.patch_object(admin, "default", "mine", uid, {"metadata": {"annotations": {"new": "too"}}})
+    found = await objects.get("mine")
+    assert found is not None
+    assert found["metadata"]["annotations"] == {"kept": "yes", "new": "too"}
     other = "11111111-2222-3333-4444-555555555555"
     with pytest.raises(ObjectGone, match="default/mine was deleted and made again"):
         await client.patch_object(admin, "default", "mine", other, stop)
     with pytest.raises(ObjectGone, match="made again"):
         await client.delete_object(admin, "default", "mine", other)
     with pytest.raises(SourceUnavailable, match="state"):
-        wrong = [{"op": "add", "path": "/spec/state", "value": "Sideways"}]
+        wrong = {"spec": {"state": "Sideways"}}
         await client.patch_object(admin, "default", "mine", uid, wrong)
     with pytest.raises(SourceUnavailable, match='User "nobody" cannot delete'):
         await client.delete_object(Config(objects.cluster.kubeconfig("nobody")), "default", "mine", uid)

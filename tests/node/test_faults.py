@@ -24,7 +24,7 @@ from oarlock.runtime.execution import exec_sync
 from oarlock.runtime.monitor import MonitorSettings
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, eventually, left, live_inits, operating
+from tests.operating import PATIENCE, Operator, container, eventually, left, live_inits, operating
 
 SCRIPT = Path(__file__).with_name("faulty_runtime")
 LONG = 60.0
@@ -139,8 +139,8 @@ def broken(dirs: NodeDirs) -> Iterator[tuple[Operator, Faulty]]:
     with subprocess.Popen(["sleep", "1000"]) as foreign:
         try:
             faulty = Faulty(dirs, foreign)
-            limit = f"{faulty.timeout:.0f}s"
-            options = ("--runtime-trusted", str(faulty.path), "--create-timeout", limit, "--runtime-timeout", limit)
+            create, other = (f"{faulty.timeout * factor:.0f}s" for factor in (PATIENCE, max(1, PATIENCE / 2)))
+            options = ("--runtime-trusted", str(faulty.path), "--create-timeout", create, "--runtime-timeout", other)
             with operating(dirs, *options, "--backoff-initial", "1s", "--backoff-max", "2s") as node:
                 yield node, faulty
         finally:

@@ -210,6 +210,25 @@ def test_records_of_another_node_are_refused_and_left_alone(node_dirs: NodeDirs,
         os.kill(pid, 0)
 
 
+def test_a_process_may_call_itself_anything(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Not UTF-8, and like the end of a name in /proc/PID/stat."""
+    naming = "printf '\\377) R 1' > /proc/self/comm"
+    script = f"{naming}; trap 'exit 7' TERM; touch /named; while :; do sleep 1000 & wait; done"
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", script))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        eventually(Path(f"/proc/{pid}/root/named").exists, "it has its name")
+        assert b"\xff) R 1" in Path(f"/proc/{pid}/stat").read_bytes()
+        node.kill()
+        node.start()
+        node.wait_ready(2)
+        assert node.wait("web", lambda s: s["phase"] == "Running")["pid"] == pid
+        assert node.command("exec", "--timeout", "60s", "web", "--", "echo", "on").stdout == "on\n"
+        node.command("stop", "web")
+        assert node.status("web")["exitCode"] == 7
+        assert "a defect in oarlock" not in node.log()
+
+
 @pytest.mark.parametrize("rootfs", ["/nope/nope", "/etc"])
 def test_what_cannot_start_can_be_stopped(node_dirs: NodeDirs, rootfs: str) -> None:
     with operating(node_dirs) as node:

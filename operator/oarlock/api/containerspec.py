@@ -21,6 +21,17 @@ FINALIZER = "oarlock.dev/container"
 
 _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_KINDS: Mapping[type, str] = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "nothing",
+}
+_SECRETS = frozenset({"command", "args", "env"})
+"""Fields whose values are nobody's business."""
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -123,8 +134,8 @@ def _path(detail: ErrorDetails) -> str:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    kind, given = detail["type"], detail["input"]
-    match kind:
+    given = _shown(detail)
+    match detail["type"]:
         case "missing":
             return "is required; add it"
         case "extra_forbidden":
@@ -132,25 +143,32 @@ def _sentence(detail: ErrorDetails) -> str:
         case "value_error":
             return detail["msg"].removeprefix("Value error, ")
         case "string_type":
-            return f"must be a string, not {_named(given)}; quote it"
+            return f"must be a string, not {given}; quote it"
         case "bool_type":
-            return f"must be true or false, not {_named(given)}; write it without quotes"
+            return f"must be true or false, not {given}; write it without quotes"
         case "int_type":
-            return f"must be a whole number, not {_named(given)}; write it without quotes and units"
+            return f"must be a whole number, not {given}; write it without quotes and units"
         case "list_type":
-            return f"must be a list, not {_named(given)}; write it as [a, b]"
+            return f"must be a list, not {given}; write it as [a, b]"
         case "too_long":
             return f"has {detail['ctx']['actual_length']} entries; write at most {detail['ctx']['max_length']}"
         case "model_type":
-            return f"must be a mapping, not {_named(given)}; write its fields below it"
+            return f"must be a mapping, not {given}; write its fields below it"
         case _:
             message = detail["msg"].replace("Input should be", "must be").replace("String should have", "must have")
-            return f"{message[0].lower()}{message[1:]}, not {_named(given)}; correct it"
+            return f"{message[0].lower()}{message[1:]}, not {given}; correct it"
 
 
 def _named(given: object) -> str:
     text = repr(given)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _shown(detail: ErrorDetails) -> str:
+    """The value at fault. Where it may be a secret, what kind of value it is: errors are logged."""
+    given = detail["input"]
+    secret = bool(detail["loc"]) and detail["loc"][0] in _SECRETS
+    return _KINDS.get(type(given), "something else") if secret else _named(given)
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

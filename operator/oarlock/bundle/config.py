@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from oarlock.bundle import capabilities, limits
 from oarlock.bundle.expansion import environment, expand
 from oarlock.bundle.hardware import NONE, Hardware
+from oarlock.errors import CommandNotRunnable
+from oarlock.linux.files import unusable_name
 
 if TYPE_CHECKING:
     from oarlock.api.spec import Spec
@@ -104,6 +106,8 @@ def config(
 def _process(spec: Spec, hostname: str, user: User, bounding: frozenset[str], facts: Facts) -> dict[str, Any]:
     own = environment((variable.name, variable.value) for variable in spec.env)
     args = [expand(word, own) for word in (*spec.command, *spec.args)]
+    if problem := unusable_name(args[0]):
+        raise CommandNotRunnable(problem, 126)
     defaults = {"PATH": PATH, "HOSTNAME": hostname, "HOME": user.home}
     variables = defaults | ({"TERM": "xterm"} if spec.tty else {}) | own
     open_files = min(OPEN_FILES, facts.open_files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Collection
 from typing import Any
@@ -17,8 +18,13 @@ from oarlock.cgroups.place import Manager, Place, place, slice_path
 _DESTINATION, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 _ANSWER = 30.0
-_DONE = "done"
+_DONE, _CANCELED = "done", "canceled"
+_STOPS = 3
 _NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+class _Canceled(OSError):
+    """Another job of the unit took the place of ours."""
 
 
 class Systemd:
@@ -64,6 +70,10 @@ class Systemd:
         hierarchy().sweep(folder, kept(self, container_ids))
 
     async def _stop(self, unit: str) -> None:
+        """Again when a start came in between, of a runtime that was killed after it had asked for that."""
+        for _ in range(_STOPS):
+            with contextlib.suppress(_Canceled):
+                return await self._job(unit, "StopUnit", "ss", [unit, "replace"])
         await self._job(unit, "StopUnit", "ss", [unit, "replace"])
 
     async def _job(self, unit: str, member: str, signature: str, body: list[Any]) -> None:
@@ -92,7 +102,9 @@ class Systemd:
         finally:
             self._waiting.pop(unit, None)
         if result != _DONE:
-            raise OSError(errno.EIO, f"systemd: {member} {unit}: its job ended as {result}")
+            raise (_Canceled if result == _CANCELED else OSError)(
+                errno.EIO, f"systemd: {member} {unit}: its job ended as {result}"
+            )
 
     async def _connected(self) -> MessageBus:
         async with self._connecting:

@@ -130,6 +130,7 @@ class Printer:
         self.since = since
         self._streams = {b"stdout": sys.stdout.buffer, b"stderr": sys.stderr.buffer}
         self._within: set[bytes] = set()
+        self._last = b"stdout"
 
     def print(self, entries: Iterable[Entry]) -> None:
         """Print these entries, from the first on that is not too old."""
@@ -141,11 +142,19 @@ class Printer:
                 self.since = None if moment is not None else self.since
             prefix = b"" if entry.stream in self._within or not self._timestamps else entry.time + b" "
             (self._within.add if entry.partial else self._within.discard)(entry.stream)
+            self._switch(entry.stream)
             self._streams[entry.stream].write(prefix + entry.text + (b"" if entry.partial else b"\n"))
+
+    def _switch(self, stream: bytes) -> None:
+        """Before the other stream's turn what this one has goes out: both may lead to one place."""
+        if stream != self._last:
+            self._streams[self._last].flush()
+            self._last = stream
 
     def end_lines(self) -> None:
         """End what was left within a line: another attempt begins."""
         for stream in self._within:
+            self._switch(stream)
             self._streams[stream].write(b"\n")
         self._within.clear()
 

@@ -58,7 +58,8 @@ class Waiting:
             return self.timeout
         if verb in ("start", "pause", "unpause"):
             return MARGIN
-        return float(record.spec.get("terminationGracePeriodSeconds", 30)) + MARGIN
+        grace = record.spec.get("terminationGracePeriodSeconds")
+        return float(30 if grace is None else grace) + MARGIN
 
 
 def act(configuration: Configuration, namespace: str | None, names: list[str], verb: str, waiting: Waiting) -> int:
@@ -108,19 +109,15 @@ def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime
     return {"generation": generation, "state": state, "restartedAt": restarted_at}
 
 
-def patch(record: Record, verb: str, now: datetime) -> list[dict[str, Any]]:
-    """The JSON patch (RFC 6902) of an API object; it fails on another object of the same name."""
-    operations: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": record.uid}]
-    state = record.spec.get("state") or "Running"
+def patch(record: Record, verb: str, now: datetime) -> dict[str, Any]:
+    """The merge patch (RFC 7386) of an API object; empty when it says already what is wanted."""
+    change: dict[str, Any] = {}
     wanted = STATES.get(verb, "Running")
-    if state != wanted:
-        operations.append({"op": "add", "path": "/spec/state", "value": wanted})
+    if (record.spec.get("state") or "Running") != wanted:
+        change["spec"] = {"state": wanted}
     if verb == "restart":
-        if not record.data.get("annotations"):
-            operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
-        path = "/metadata/annotations/" + RESTARTED_AT.replace("/", "~1")
-        operations.append({"op": "add", "path": path, "value": _rfc3339(now)})
-    return operations
+        change["metadata"] = {"annotations": {RESTARTED_AT: _rfc3339(now)}}
+    return change
 
 
 def _change_object(configuration: Configuration, record: Record, verb: str) -> None:
@@ -136,9 +133,9 @@ def _change_object(configuration: Configuration, record: Record, verb: str) -> N
     if verb == "delete":
         asyncio.run(client.delete_object(configuration, record.namespace, record.name, record.uid))
     else:
-        operations = patch(record, verb, datetime.now(UTC))
-        if len(operations) > 1:
-            asyncio.run(client.patch_object(configuration, record.namespace, record.name, record.uid, operations))
+        change = patch(record, verb, datetime.now(UTC))
+        if change:
+            asyncio.run(client.patch_object(configuration, record.namespace, record.name, record.uid, change))
 
 
 def _check(record: Record, verb: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -10,7 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from oarlock.linux.process import Process, hold
+from oarlock.linux.process import Process, facts, hold
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _ROUNDS, _PAUSE = 100, 0.001
@@ -91,7 +90,6 @@ def _all() -> Iterator[_Stat]:
     """Every process but zombies."""
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
-                state, parent, _, session = file.read().rpartition(b")")[2].split()[:4]
-                if state not in (b"Z", b"X"):
-                    yield _Stat(int(name), state, int(parent), int(session))
+            told = facts(int(name))
+            if told is not None and told[0] not in (b"Z", b"X"):
+                yield _Stat(int(name), told[0], int(told[1]), int(told[3]))

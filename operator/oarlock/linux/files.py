@@ -6,6 +6,16 @@ import fcntl
 import os
 from pathlib import Path
 
+_PATH_MAX = 4096
+"""Of linux/limits.h: with the NUL at the end."""
+
+
+def unusable_name(program: str) -> str | None:
+    """Why no kernel executes a program of this name; None when one may. (A runtime's words for it can fill a pipe that
+    conmon does not read before the runtime has ended: neither would.)"""
+    length = len(os.fsencode(program))
+    return f'exec: "{program[:40]}…": file name too long, {length} bytes' if length >= _PATH_MAX else None
+
 
 def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
     """Replace `path` with `data`, mode 0600.

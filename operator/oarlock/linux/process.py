@@ -26,22 +26,28 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def parent(pid: int) -> int | None:
-    """The pid of the process's parent; None when it is gone."""
+def facts(pid: int) -> list[bytes] | None:
+    """The fields of /proc/pid/stat from the third on, which is the state (proc(5)); None when the process is gone.
+
+    The second is a name that the process gives to itself: any bytes, brackets and spaces too.
+    """
     try:
-        found = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def parent(pid: int) -> int | None:
+    """The pid of the process's parent; None when it is gone."""
+    told = facts(pid)
+    found = int(told[1]) if told is not None else None
     return found if found or os.path.exists(f"/proc/{pid}") else None  # 0 also of one reaped while it was read
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot (field 22 of /proc/pid/stat); None when it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+    """When the process started, in clock ticks since boot; None when it is gone."""
+    told = facts(pid)
+    return None if told is None else int(told[19])
 
 
 def uninterruptible(pid: int) -> str | None:
@@ -93,9 +99,8 @@ class Process:
 
     def is_fork(self) -> bool:
         """Whether it was forked and has executed no program since (PF_FORKNOEXEC of linux/sched.h)."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return bool(int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[6]) & 0x40)
-        return False
+        told = facts(self.pid)
+        return told is not None and bool(int(told[6]) & 0x40)
 
     async def end(self) -> None:
         """Wait until it is dead, reaped or not."""
@@ -119,11 +124,13 @@ def hold(pid: int, start: int | None = None) -> Process | None:
         if error.errno in (errno.ESRCH, errno.EINVAL):
             return None
         raise
-    found = start_time(pid)
-    if found is None or (start is not None and found != start):
-        os.close(fd)
-        return None
-    return Process(pid, found, fd)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, fd)
+        found = start_time(pid)
+        if found is None or (start is not None and found != start):
+            return None
+        undo.pop_all()
+        return Process(pid, found, fd)
 
 
 class Endings:

@@ -22,7 +22,7 @@ from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
 from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
-from oarlock.records.model import Current, Record
+from oarlock.records.model import Current, Record, Restarts
 from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
@@ -57,7 +57,7 @@ class Attempt:
         self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
 
     @staticmethod
-    def plan(node: Node, record: Record, spec: Spec, restarted_at: str | None) -> Current:
+    def plan(node: Node, record: Record, spec: Spec, restarts: Restarts) -> Current:
         """What is recorded of an attempt before anything of it exists."""
         policy = node.policy
         runtime = runtime_path(
@@ -76,7 +76,7 @@ class Attempt:
             cgroupManager=node.runtime.cgroups.name,
             cgroupParent=node.runtime.cgroups.parent,
             spec=record.spec,
-            restartedAt=restarted_at,
+            restarts=restarts,
             logPath=str(node.containers / record.uid / "logs" / f"{record.attempt}.log"),
         )
 

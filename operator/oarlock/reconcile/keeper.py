@@ -21,7 +21,7 @@ from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node, Retention
 from oarlock.reconcile.steps import Steps
-from oarlock.records.model import Record
+from oarlock.records.model import Record, Restarts
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Keeper:
         """A version of the object; cheap when nothing changed."""
         record = self.record
         self._held = self._held or obj.finalizer
-        record.refused = None
+        record.refused, self._ledger.telling = None, True
         told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), obj.origin)
         if told != (record.generation, record.spec, record.deleted, record.annotations, record.origin):
             record.generation, record.spec, record.deleted = obj.generation, dict(obj.given), obj.deleted
@@ -130,10 +130,10 @@ class Keeper:
         )
 
     def _observe(self) -> decide.Observed:
-        return view.observed(self.record, self._restarted_at(), alive=self._steps.alive)
+        return view.observed(self.record, self._restarts(), alive=self._steps.alive)
 
-    def _restarted_at(self) -> str | None:
-        return self.override_restart or self.record.annotations.get(RESTARTED_AT)
+    def _restarts(self) -> Restarts:
+        return self.record.annotations.get(RESTARTED_AT), self.override_restart
 
     async def _rest(self, step: decide.Settled | decide.Wait) -> None:
         until = step.until if isinstance(step, decide.Wait) else None
@@ -158,9 +158,11 @@ class Keeper:
         """Do one step; True when nothing of the object is left."""
         match step:
             case decide.Create():
+                if self.node.creates.locked():
+                    self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
                 async with self.node.creates:
                     self._begin_hold()
-                    await self._steps.create(self._spec, self._restarted_at())
+                    await self._steps.create(self._spec, self._restarts())
             case decide.Start():
                 await self._steps.start(self._spec.restartPolicy)
                 self._keep_log()
@@ -180,8 +182,7 @@ class Keeper:
                 self._ledger.start_afresh()
                 self._ledger.save()
             case decide.Release():
-                await self._release()
-                return True
+                return await self._release()
         return False
 
     async def _trouble(self, error: Exception, step: decide.Step | None) -> None:
@@ -200,8 +201,11 @@ class Keeper:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
 
-    async def _release(self) -> None:
+    async def _release(self) -> bool:
+        """Let go of the object, unless it has come back meanwhile."""
         await asyncio.to_thread(Attempt.remove_object, self.node, self.record.uid)
+        if not self.record.deleted:
+            return False
         if self._holding is not None:
             self._holding.cancel()
         self._ledger.save()
@@ -209,6 +213,7 @@ class Keeper:
         self.node.store.remove(self.record.uid)
         logger.info("%s: gone", self.key)
         self._removed(self)
+        return True
 
     def _begin_hold(self) -> None:
         """Have the source keep the object until it is released; meanwhile work goes on."""

@@ -182,4 +182,4 @@ class Ledger:
 
     def _append(self, ended: Exit, current: Current) -> None:
         self.record.exits = [*self.record.exits[1 - _KEPT_EXITS :], ended]
-        self.record.lastSpec, self.record.lastRestartedAt = current.spec, current.restartedAt
+        self.record.lastSpec, self.record.lastRestarts = current.spec, current.restarts

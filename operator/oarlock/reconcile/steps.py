@@ -16,7 +16,7 @@ from oarlock.reconcile.concerns import STUCK_AFTER, Condition, concerns
 from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node
-from oarlock.records.model import Current, Record
+from oarlock.records.model import Current, Record, Restarts
 
 logger = logging.getLogger(__name__)
 
@@ -81,17 +81,17 @@ class Steps:
             current.childKilled = True
             self._ledger.event("Warning", "OOMKilling", "the kernel's OOM killer took a child process; init lives on")
 
-    async def create(self, spec: Spec, restarted_at: str | None) -> None:
+    async def create(self, spec: Spec, restarts: Restarts) -> None:
         """Make the next attempt, as recorded before anything of it exists; its init waits.
 
         Args:
-            restarted_at: the restart that was asked for last.
+            restarts: those that were asked for last.
         """
         record = self._record
         if record.last is not None and record.last.attempt == record.attempt:
             record.restartCount += 1
         record.attempt += 1
-        record.current = Attempt.plan(self._node, record, spec, restarted_at)
+        record.current = Attempt.plan(self._node, record, spec, restarts)
         self._attempt = Attempt(self._node, record.current, self._wake, f"{record.namespace}/{record.name}")
         self._ledger.concern(record.current, concerns(Condition(warning=warning(spec, self._node.policy))))
         try:

@@ -13,7 +13,7 @@ from oarlock.errors import BundleError, NodeFull
 from oarlock.reconcile import decide
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.concerns import STUCK_AFTER
-from oarlock.records.model import Record
+from oarlock.records.model import Record, Restarts
 
 _VERBS: dict[type, str] = {
     type(None): "Adopt",
@@ -28,11 +28,11 @@ _VERBS: dict[type, str] = {
 """What could not be done, as the kubelet's reasons have it (`RunContainerError`)."""
 
 
-def observed(record: Record, restarted_at: str | None, *, alive: bool) -> decide.Observed:
+def observed(record: Record, restarts: Restarts, *, alive: bool) -> decide.Observed:
     """What there is of an object.
 
     Args:
-        restarted_at: the restart that is asked for.
+        restarts: those that are asked for.
         alive: whether the recorded attempt's process lives.
     """
     current, last = record.current, record.last
@@ -48,7 +48,7 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> decide
         else:
             container = decide.Alive(
                 paused=current.paused,
-                changed=changed(record, current.spec, current.restartedAt, restarted_at),
+                changed=changed(record, current.spec, current.restarts, restarts),
                 stop_since=current.stopSince,
                 stop_grace=current.stopGrace or 0.0,
                 stop_cause=current.stopCause,
@@ -57,18 +57,17 @@ def observed(record: Record, restarted_at: str | None, *, alive: bool) -> decide
             )
     told = None
     if last is not None:
-        rearmed = record.lastSpec is not None and bool(
-            changed(record, record.lastSpec, record.lastRestartedAt, restarted_at)
-        )
+        rearmed = record.lastSpec is not None and bool(changed(record, record.lastSpec, record.lastRestarts, restarts))
         told = decide.LastExit(last.exitCode, last.cause in ("exited", "refused"), rearmed)
     return decide.Observed(container=container, last=told, retry_at=0.0 if told and told.rearmed else record.retryAt)
 
 
-def changed(
-    record: Record, spec: dict[str, Any], restarted_before: str | None, restarted_at: str | None
-) -> tuple[str, ...]:
-    """Why the object's present version needs another container than one made of `spec`; empty when it does not."""
-    if restarted_at not in (None, restarted_before):
+def changed(record: Record, spec: dict[str, Any], before: Restarts, asked: Restarts) -> tuple[str, ...]:
+    """Why the object's present version needs another container than one made of `spec`; empty when it does not.
+
+    Each restart is compared with its like: one that is asked for no longer is no reason.
+    """
+    if any(now not in (None, then) for then, now in zip(before, asked, strict=True)):
         return (f"metadata.annotations[{RESTARTED_AT}]",)
     return () if spec == record.spec else replaced_fields(spec, record.spec)
 

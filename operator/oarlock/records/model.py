@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from oarlock.api.identity import Key
 
 FORMAT = 1
+Restarts = tuple[str | None, str | None]
+"""The restarts asked for last: by the annotation, and by the command's override."""
 
 
 class Current(BaseModel):
@@ -26,7 +28,7 @@ class Current(BaseModel):
     cgroupManager: str = "cgroupfs"
     cgroupParent: str = "/oarlock"
     spec: dict[str, Any]
-    restartedAt: str | None = None
+    restarts: Restarts = (None, None)
     logPath: str
     stage: Literal["creating", "created", "started"] = "creating"
     pid: int | None = None
@@ -87,7 +89,7 @@ class Record(BaseModel):
     exits: list[Exit] = []
     restartCount: int = 0
     lastSpec: dict[str, Any] | None = None
-    lastRestartedAt: str | None = None
+    lastRestarts: Restarts = (None, None)
     backoffSteps: int = 0
     retryAt: float = 0.0
     retryTime: str | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from oarlock.errors import ExecSyncError
+from oarlock.linux.files import unusable_name
 from oarlock.runtime.command import command_code, message_of
 
 _FRAME = "exec failed: unable to start container process: "
@@ -55,7 +56,10 @@ def process_of(bundle: Path, call: ExecProcess) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such bundle (any more).
+        ExecSyncError: the program's name is too long.
     """
+    if call.args and (problem := unusable_name(call.args[0])):
+        raise ExecSyncError(bundle.name, problem, exit_code=126)
     own: Mapping[str, Any] = json.loads((bundle / "config.json").read_bytes())["process"]
     env = dict(variable.partition("=")[::2] for variable in own.get("env", ()))
     if call.terminal:

@@ -24,6 +24,7 @@ from oarlock.sources.kubernetes.credentials import Access, Place
 log = logging.getLogger("oarlock.sources.kubernetes")
 
 JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 
 _AWAY = frozenset({401, 429, 502, 503, 504})

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from oarlock.errors import ObjectGone, SourceUnavailable
 from oarlock.sources.kubernetes import addresses
-from oarlock.sources.kubernetes.apiserver import JSON_PATCH, Answer, ApiServer
+from oarlock.sources.kubernetes.apiserver import MERGE_PATCH, Answer, ApiServer
 from oarlock.sources.kubernetes.credentials import Place
 
 
@@ -27,21 +27,18 @@ class Configured(Protocol):
     def in_cluster(self) -> bool: ...
 
 
-async def patch_object(
-    configuration: Configured, namespace: str, name: str, uid: str, patch: list[dict[str, Any]]
-) -> None:
-    """Apply a JSON patch to the object of that very uid.
+async def patch_object(configuration: Configured, namespace: str, name: str, uid: str, change: dict[str, Any]) -> None:
+    """Merge a change (RFC 7386) into the object of that very uid.
 
     Raises:
         ObjectGone: it does not exist, or another object has its name.
         SourceUnavailable: no answer, or the API server refuses; the message says why.
     """
-    same = {"op": "test", "path": "/metadata/uid", "value": uid}
-    operations = patch if patch[:1] == [same] else [same, *patch]
+    body = change | {"metadata": change.get("metadata", {}) | {"uid": uid}}
     path = addresses.path(namespace, name)
     async with _server(configuration) as api:
-        answer = await api.request("PATCH", path, body=operations, content_type=JSON_PATCH)
-        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        answer = await api.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:  # a uid that differs is refused as a change of it
             now = await api.request("GET", path)
             if now.ok and now.document()["metadata"]["uid"] != uid:
                 raise ObjectGone(f"{namespace}/{name} was deleted and made again: look at the new one first")

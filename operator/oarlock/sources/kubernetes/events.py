@@ -21,13 +21,12 @@ from oarlock.errors import SourceUnavailable
 from oarlock.linux import clock
 from oarlock.reconcile.ports import EventKind
 from oarlock.sources.kubernetes.addresses import events_of
-from oarlock.sources.kubernetes.apiserver import Answer, ApiServer
+from oarlock.sources.kubernetes.apiserver import MERGE_PATCH, Answer, ApiServer
 from oarlock.sources.kubernetes.backoff import Backoff
 
 log = logging.getLogger("oarlock.sources.kubernetes")
 
 COMPONENT = "oarlock"
-MERGE_PATCH = "application/merge-patch+json"
 BURST, REFILL = 25, 300.0
 """Requests that one object may cause at once, and the seconds after which it may cause one more (as client-go)."""
 SAME = 600.0
