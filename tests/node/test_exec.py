@@ -398,6 +398,50 @@ def test_a_terminal_that_is_none_is_told(node_dirs: NodeDirs, busybox_rootfs: Pa
         assert (done.stdout, "-t: the standard input is no terminal" in done.stderr) == ("plain\n", True)
 
 
+def test_without_an_input_the_keys_of_the_terminal_are_signals(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with (
+        running(node_dirs, busybox_rootfs) as (node, inside),
+        at_a_terminal(node, "exec", "-t", "web", "--", "sleep", "1977") as person,
+    ):
+        eventually(lambda: inside.processes("sleep", "1977"), "the command runs")
+        person.type("\x03")
+        assert person.ends() == 130
+        assert not inside.processes("sleep", "1977")
+
+
+def test_a_command_with_a_deadline_ends_with_who_called_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with running(node_dirs, busybox_rootfs) as (node, inside):
+        command = oarlock("exec", "--timeout", "600s", "web", "--", "sleep", "1978")
+        with subprocess.Popen(command, env=node.environment) as calling:
+            eventually(lambda: inside.processes("sleep", "1978"), "the command runs")
+            calling.terminate()
+            assert calling.wait(timeout=LONG) == 143
+        assert not inside.processes("sleep", "1978")
+        assert inside.leftovers == []
+
+
+def test_odd_callers_and_words(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with running(node_dirs, busybox_rootfs) as (node, _):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            done = subprocess.run(
+                ["sh", "-c", f'exec "$@" {closed}', "sh", *oarlock("exec", "web", "--", "echo", "hi")],
+                env=node.environment,
+                capture_output=True,
+                timeout=LONG,
+            )
+            assert (done.returncode, done.stderr) == (0, b""), closed
+        for how in ([], ["--timeout", "60s"]):
+            long = node.command("exec", *how, "web", "--", "x" * 90_000, check=False)
+            assert (long.returncode, "file name too long" in long.stderr, len(long.stderr) < 200) == (126, True, True)
+        odd = subprocess.run(
+            [*map(os.fsencode, oarlock("exec", "web", "--", "echo")), b"caf\xe9"],
+            env=node.environment,
+            capture_output=True,
+            timeout=LONG,
+        )
+        assert (odd.returncode, b"'caf\\udce9' is not UTF-8" in odd.stderr) == (2, True)
+
+
 def test_wrong_usage_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with running(node_dirs, busybox_rootfs) as (node, _):
         for arguments, word in (

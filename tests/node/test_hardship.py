@@ -210,6 +210,17 @@ def test_records_of_another_node_are_refused_and_left_alone(node_dirs: NodeDirs,
         os.kill(pid, 0)
 
 
+def test_a_program_whose_name_no_kernel_takes_is_told_and_holds_up_nothing(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("long", busybox_rootfs, "x" * 70_000, restartPolicy="Never"))
+        status = node.wait("long", lambda s: s["phase"] == "Failed")
+        assert (status["reason"], status["exitCode"]) == ("ContainerCannotRun", 126)
+        assert "file name too long, 70000 bytes" in status["message"]
+        assert len(status["message"]) < 200
+
+
 def test_a_process_may_call_itself_anything(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     """Not UTF-8, and like the end of a name in /proc/PID/stat."""
     naming = "printf '\\377) R 1' > /proc/self/comm"

@@ -257,6 +257,37 @@ def test_the_log_is_what_the_container_wrote_and_nothing_else(node_dirs: NodeDir
         ]
 
 
+def test_a_restart_by_the_command_and_one_by_the_annotation_are_told_apart(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    def web(annotation: str, grace: int) -> dict[str, Any]:
+        made = container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=grace)
+        made["metadata"]["annotations"] = {"oarlock.dev/restartedAt": annotation}
+        return made
+
+    with operating(node_dirs) as node:
+        node.apply(web("a", 0))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        node.command("restart", "web")
+        pid = node.status("web")["pid"]
+        node.apply(web("b", 0))
+        pid = node.wait("web", lambda s: s["phase"] == "Running" and s["pid"] != pid)["pid"]
+        node.command("restart", "web")
+        pid = node.status("web")["pid"]
+        node.apply(web("b", 1))  # the override is void now, and the grace period applies in place
+        node.wait("web", lambda s: s["observedGeneration"] == 2)
+        node.command("stop", "web")  # what comes before it is done
+        assert node.status("web")["restartCount"] == 3
+
+
+def test_what_has_ended_is_started_again(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("job", busybox_rootfs, "sh", "-c", "exit 0", restartPolicy="Never"))
+        node.wait("job", lambda s: s["phase"] == "Succeeded")
+        assert node.command("start", "job").stdout == "default/job started\n"
+        assert node.wait("job", lambda s: s["phase"] == "Succeeded")["restartCount"] == 1
+
+
 def test_stop_start_and_restart_are_overrides_of_a_manifest(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER))

@@ -19,8 +19,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND, PLURAL = "ContainerSpec", "containerspecs"
 FINALIZER = "oarlock.dev/container"
 
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _KINDS: Mapping[type, str] = {
     bool: "a truth value",
     int: "a number",
@@ -99,13 +99,18 @@ def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[Inva
         yield InvalidSpec(where, "spec", "is missing or not a mapping; describe the container there")
 
 
+def namespace_of(metadata: Mapping[str, Any]) -> Any:
+    """The namespace of an object outside a cluster; `null` is the same as absent."""
+    return "default" if metadata.get("namespace") is None else metadata["namespace"]
+
+
 def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
-    name, namespace = metadata.get("name"), metadata.get("namespace", "default")
-    if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.match(name):
+    name, namespace = metadata.get("name"), namespace_of(metadata)
+    if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         yield InvalidSpec(
             where, "metadata.name", f"is {_named(name)}; write lower-case letters, digits, '-' and '.', at most 253"
         )
-    if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.match(namespace):
+    if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.fullmatch(namespace):
         yield InvalidSpec(
             where, "metadata.namespace", f"is {_named(namespace)}; write lower-case letters, digits and '-', at most 63"
         )

@@ -12,6 +12,7 @@ from oarlock.errors import AlreadyRunning, ConfigurationError, OarlockError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (`oarlock.cli.exitcodes`). Errors are one line on stderr."""
+    _open_streams()
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -32,6 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), exitcodes.FAILED)
     except PermissionError as error:
         return _say(f"{error.filename or 'the node'}: permission denied; run it as root", exitcodes.FAILED)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _say(f"{where}{error.strerror or error}", exitcodes.FAILED)
+
+
+def _open_streams() -> None:
+    """Nothing else may get the number of a stream that the caller has closed."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115 (it stays open)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -52,8 +52,8 @@ def execute(configuration: Configuration, namespace: str | None, name: str, call
         output.note("-t: the standard input is no terminal; going on without one")
         wants_terminal = False
     process = ExecProcess(
-        args=call.command,
-        env=dict(map(_variable, call.env)),
+        args=tuple(map(_text, call.command)),
+        env={_text(name): _text(value) for name, value in map(_variable, call.env)},
         user=None if call.user is None else _user(target, call.user),
         cwd=_directory(call.directory),
         terminal=wants_terminal,
@@ -82,7 +82,8 @@ def _streaming(configuration: Configuration, target: Target, process: ExecProces
         if process.terminal:
             held.enter_context(handling((signal.SIGWINCH,), lambda _: _resize(running)))
             _resize(running)
-            held.enter_context(terminal.raw(_IN))
+            if running.stdin is not None:  # else the keys stay this terminal's, and Ctrl-C is a signal to pass on
+                held.enter_context(terminal.raw(_IN))
         _pass_on(running)
         return running.exit_code()
 
@@ -136,7 +137,25 @@ def _to_its_end(configuration: Configuration, target: Target, process: ExecProce
     )
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
-    result = asyncio.run(exec_sync(settings, target.container, process, timeout))
+    by: list[int] = []
+
+    async def run() -> ExecResult | None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end(number: int) -> None:
+            by.append(number)
+            task.cancel()
+
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+        with contextlib.suppress(asyncio.CancelledError):
+            return await exec_sync(settings, target.container, process, timeout)
+        return None
+
+    result = asyncio.run(run())
+    if result is None:
+        return 128 + by[0]
     _write(target, result)
     return result.exit_code
 
@@ -153,6 +172,16 @@ def _resize(running: Foreground) -> None:
     now = terminal.size(_IN, _OUT, _ERR)
     if now is not None:
         terminal.set_size(running.stdout.fileno(), *now)
+
+
+def _text(word: str) -> str:
+    """The word, if it is text: with other bytes in it, it would reach the command as another word."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        shown = word.encode("utf-8", "backslashreplace").decode()
+        raise exitcodes.Failure(f"'{shown}' is not UTF-8, and a runtime takes nothing else", exitcodes.USAGE) from None
+    return word
 
 
 def _variable(given: str) -> tuple[str, str]:

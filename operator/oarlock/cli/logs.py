@@ -112,7 +112,7 @@ def since_when(text: str | None, now: datetime) -> datetime | None:
         return moment
     try:
         return now - timedelta(seconds=values.duration(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise exitcodes.Failure(
             f"--since: {text!r} is neither a duration (10m) nor a time (2026-01-31T12:00:00Z)",
             exitcodes.USAGE,

@@ -106,7 +106,12 @@ def cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Text of others for a terminal: what is not printable, a sequence that rules it too, is a blank."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def write_lines(lines: Iterable[str]) -> None:

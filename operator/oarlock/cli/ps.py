@@ -116,5 +116,5 @@ def _desired(record: Record) -> str:
 
 
 def _one_line(text: str) -> str:
-    plain = "".join(each if each.isprintable() else " " for each in text)
-    return plain if len(plain) <= 60 else plain[:59] + "…"
+    shown = output.plain(text)
+    return shown if len(shown) <= 60 else shown[:59] + "…"

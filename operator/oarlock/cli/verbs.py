@@ -25,6 +25,8 @@ RESTARTED_AT = "oarlock.dev/restartedAt"
 STATES = {"stop": "Stopped", "start": "Running", "pause": "Paused", "unpause": "Running"}
 """The state that each of these verbs asks for."""
 SETTLED = frozenset({"Stopped", "Succeeded", "Failed"})
+ENDED = frozenset({"Succeeded", "Failed", "Unknown", "BackOff"})
+"""Phases in which nothing runs although it was wanted."""
 MARGIN = 30.0
 """Seconds a stop may take beyond the grace period before the wait is given up."""
 
@@ -83,11 +85,13 @@ def act(configuration: Configuration, namespace: str | None, names: list[str], v
 
 
 def change(configuration: Configuration, record: Record, verb: str) -> None:
-    """Write down what is desired now, where the object comes from.
+    """Write down what is desired now, where the object comes from. What has ended by itself is started as anew.
 
     Raises:
         OarlockError: the API refused or does not answer.
     """
+    if verb == "start" and record.phase in ENDED:
+        verb = "restart"
     if record.source == KUBERNETES:
         _change_object(configuration, record, verb)
     else:

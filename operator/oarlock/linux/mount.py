@@ -164,5 +164,9 @@ def _mount(source: str | None, target: Path, kind: str | None, flags: int, data:
 def _mount_points() -> Iterator[str]:
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file.read().splitlines():
-            point = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
-            yield os.fsdecode(point)
+            yield unescaped(line.split(b" ", 5)[4])
+
+
+def unescaped(field: bytes) -> str:
+    """A path as /proc/PID/mountinfo has it, where blanks and the like are octal numbers (proc(5))."""
+    return os.fsdecode(_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), field))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oarlock.errors import ConfigurationError, OarlockError
+from oarlock.linux.mount import unescaped
 from oarlock.node import versions
 from oarlock.node.checked import checked
 from oarlock.node.configuration import Configuration
@@ -75,12 +76,12 @@ def filesystem(path: Path) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     real = os.path.realpath(path)
     best, kind = "", "unknown"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        left, _, right = line.partition(" - ")
-        number, point = left.split()[2], left.split()[4].encode().decode("unicode_escape")
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        left, _, right = line.partition(b" - ")
+        number, point = left.split()[2].decode(), unescaped(left.split()[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best) and (number == wanted or kind == "unknown" or len(point) > len(best)):
-            best, kind = point, right.split()[0]
+            best, kind = point, right.split()[0].decode()
     return kind
 
 

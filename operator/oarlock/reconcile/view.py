@@ -96,7 +96,7 @@ def hostname(spec: Spec, object_name: str, node_name: str) -> str:
 def about_the_command(message: str, spec: Spec) -> str:
     """The runtime's words on a command that cannot run, with its name. (crun does not always say it.)"""
     program = [*spec.command, *spec.args][0]
-    return message if program in message else f"{program}: {message}"
+    return message if program[:40] in message else f"{program[:40]}: {message}"
 
 
 def trouble(error: Exception, step: decide.Step | None) -> str:

@@ -91,6 +91,10 @@ INVALID: dict[str, Invalid] = {
     # what is of another type
     "a number for a string": _spec("command", ["sleep", 60], "quote it", "command[1]"),
     "a string for a list": _spec("command", "sleep 60", "must be a list"),
+    "a secret that is a number": _spec(
+        "env", [{"name": "A", "value": 48151623}], "not a number; quote", "env[0].value"
+    ),
+    "a name with a line end": Invalid("metadata.name", "web\n", "lower-case letters"),
     "a number as a value": _spec("env", [{"name": "A", "value": 1}], "quote it", "env[0].value"),
     "a mapping for a list": _spec("env", {"A": "x"}, "must be a list"),
     "a string for a mapping": _spec("rootfs", "/srv/rootfs", "must be a mapping"),
