@@ -73,5 +73,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"oarlock: {message}", file=sys.stderr)
+    from oarlock.cli import output
+
+    output.note(message)
     return code

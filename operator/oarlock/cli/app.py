@@ -274,7 +274,7 @@ def start(
     wait: Wait = True,
     timeout: Timeout = None,
 ) -> int:
-    """Start containers that were stopped.
+    """Start containers that were stopped, or have ended and are not started again by themselves.
 
     \b
     Examples:

@@ -42,7 +42,7 @@ def coloured(line: str, phase: str) -> str:
 
 def note(message: str) -> None:
     """One line for the person, beside the output."""
-    print(f"oarlock: {message}", file=sys.stderr)
+    print(f"oarlock: {plain(message)}", file=sys.stderr)
 
 
 def render(document: Any, form: str) -> str:
