@@ -11,6 +11,7 @@ from oarlock.cgroups.place import place
 from oarlock.runtime.container import Container
 from oarlock.runtime.monitor import MonitorSettings
 from tests.node_dirs import NodeDirs
+from tests.operating import PATIENCE
 
 
 def container_of(dirs: NodeDirs, record: Mapping[str, Any]) -> Container:
@@ -26,10 +27,14 @@ def container_of(dirs: NodeDirs, record: Mapping[str, Any]) -> Container:
     )
 
 
-def settings_of(dirs: NodeDirs) -> MonitorSettings:
+def settings_of(dirs: NodeDirs, runtime_timeout: float = 30.0 * PATIENCE) -> MonitorSettings:
     """What the operator starts its monitors with."""
     conmon = shutil.which("conmon")
     assert conmon is not None
     return MonitorSettings(
-        conmon=Path(conmon), runtime_root=dirs.run / "runtime", exits=dirs.run / "exits", sockets=dirs.run / "sockets"
+        conmon=Path(conmon),
+        runtime_root=dirs.run / "runtime",
+        exits=dirs.run / "exits",
+        sockets=dirs.run / "sockets",
+        runtime_timeout=runtime_timeout,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +17,12 @@ import pytest
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.manager import manager
-from oarlock.cgroups.place import place
 from oarlock.errors import ExecSyncError, ExecTimeout
 from oarlock.runtime import execmonitor
-from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ExecUser, in_memory
 from oarlock.runtime.execution import OUTPUT_LIMIT, ExecResult
-from oarlock.runtime.monitor import MonitorSettings
 from oarlock.runtime.runtime import Runtime
+from tests.entering import container_of, settings_of
 from tests.node_dirs import NodeDirs
 from tests.operating import PATIENCE, Operator, census, container, eventually, operating
 from tests.running import arguments, processes
@@ -44,24 +41,12 @@ class Inside:
     """One running container and what can be run in it, as the operator itself would."""
 
     def __init__(self, node: Operator, name: str) -> None:
-        current = node.records()[name]["current"]
-        dirs, cid = node.dirs, current["containerID"]
-        self.pid, self.id = current["pid"], cid
-        self.container = Container(
-            id=cid,
-            runtime=Path(current["runtime"]),
-            bundle=dirs.run / "bundles" / cid,
-            log=Path(current["logPath"]),
-            place=place(current["cgroupManager"], current["cgroupParent"], cid),
-        )
-        settings = MonitorSettings(
-            conmon=Path(shutil.which("conmon") or "conmon"),
-            runtime_root=dirs.run / "runtime",
-            exits=dirs.run / "exits",
-            sockets=dirs.run / "sockets",
-        )
+        record = node.records()[name]
+        current = record["current"]
+        self.pid, self.id = current["pid"], current["containerID"]
+        self.container = container_of(node.dirs, record)
         cgroups = manager(current["cgroupManager"], current["cgroupParent"])
-        self.runtime = Runtime(settings, cgroups, create_timeout=LONG)
+        self.runtime = Runtime(settings_of(node.dirs), cgroups, create_timeout=LONG)
 
     async def exec(self, *args: str, timeout: float = LONG, **how: Any) -> ExecResult:
         return await self.runtime.exec_sync(self.container, ExecProcess(args, **how), timeout)

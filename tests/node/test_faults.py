@@ -15,14 +15,11 @@ from typing import Any
 
 import pytest
 
-from oarlock.cgroups.place import place
 from oarlock.errors import RuntimeFailure
-from oarlock.records.model import Current
-from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess
 from oarlock.runtime.execution import exec_sync
-from oarlock.runtime.monitor import MonitorSettings
 from tests import node_cgroups
+from tests.entering import container_of, settings_of
 from tests.node_dirs import NodeDirs
 from tests.operating import PATIENCE, Operator, container, eventually, left, live_inits, operating
 
@@ -134,13 +131,21 @@ class Faulty:
 
 
 @contextlib.contextmanager
-def broken(dirs: NodeDirs) -> Iterator[tuple[Operator, Faulty]]:
+def broken(dirs: NodeDirs, *others: str) -> Iterator[tuple[Operator, Faulty]]:
     """A node with a runtime that can be broken."""
     with subprocess.Popen(["sleep", "1000"]) as foreign:
         try:
             faulty = Faulty(dirs, foreign)
             create, other = (f"{faulty.timeout * factor:.0f}s" for factor in (PATIENCE, max(1, PATIENCE / 2)))
-            options = ("--runtime-trusted", str(faulty.path), "--create-timeout", create, "--runtime-timeout", other)
+            options = (
+                "--runtime-trusted",
+                str(faulty.path),
+                "--create-timeout",
+                create,
+                "--runtime-timeout",
+                other,
+                *others,
+            )
             with operating(dirs, *options, "--backoff-initial", "1s", "--backoff-max", "2s") as node:
                 yield node, faulty
         finally:
@@ -246,6 +251,31 @@ def test_a_deletion_amid_each_fault_leaves_nothing(node_dirs: NodeDirs, busybox_
         faulty.mend()
         nothing_left(node, faulty)
         assert not any(faulty.calls("kill", name_of(fault)) for fault in faults)
+
+
+def test_stop_and_deletion_do_not_wait_for_a_create_that_hangs(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Nor for the turn of one that was not begun."""
+    names = [f"c{number}" for number in range(3)]
+
+    def begun() -> int:
+        return sum(faulty.calls("create", name) for name in names)
+
+    with broken(node_dirs, "--create-timeout", "1h", "--max-parallel-creates", "2") as (node, faulty):
+        for name in names:
+            faulty.break_("create", "hang", name)
+        node.apply(*objects(names, busybox_rootfs, "Running"))
+        eventually(lambda: begun() == 2, "two are being created", LONG)
+        assert {record["status"]["phase"] for record in node.records().values()} == {"Pending"}
+        assert set(node.records()) == set(names)
+        for name in names:
+            node.command("stop", name)
+            assert node.status(name)["phase"] == "Stopped"
+        before = begun()
+        for name in names[:2]:
+            node.command("start", name, "--no-wait")
+        eventually(lambda: begun() == before + 2, "they are again", LONG)
+        nothing_left(node, faulty)
+        assert begun() == before + 2
 
 
 @pytest.mark.parametrize("verb", TOLD)
@@ -419,20 +449,10 @@ async def all_exec(
     node: Operator, faulty: Faulty, names: dict[str, str], *command: str
 ) -> dict[str, RuntimeFailure | None]:
     """Run a command in each of these containers at once; how that failed."""
-    dirs = node.dirs
-    settings = MonitorSettings(
-        conmon=Path(shutil.which("conmon") or "conmon"),
-        runtime_root=dirs.run / "runtime",
-        exits=dirs.run / "exits",
-        sockets=dirs.run / "sockets",
-        runtime_timeout=faulty.timeout,
-    )
+    settings = settings_of(node.dirs, faulty.timeout * max(1, PATIENCE / 2))
 
     async def one(name: str) -> RuntimeFailure | None:
-        current = Current.model_validate(node.records()[name]["current"])
-        where = place(current.cgroupManager, current.cgroupParent, current.containerID)
-        bundle = dirs.run / "bundles" / current.containerID
-        target = Container(current.containerID, faulty.path, bundle, Path(current.logPath), where)
+        target = container_of(node.dirs, node.records()[name])
         try:
             await exec_sync(settings, target, ExecProcess(command or ("sleep", "4321")), LONG)
         except RuntimeFailure as error:

@@ -11,5 +11,5 @@ PATTERN = f"^({'|'.join(_NAMED)}|SIGRTMIN([+]([1-9]|1[0-5]))?|SIGRTMAX(-([1-9]|1
 
 def number_of(name: str) -> int:
     """The number of a signal whose name fits the pattern."""
-    base, _, offset = re.split("([+-])", name, maxsplit=1) if re.search("[+-]", name) else (name, "", "0")
-    return signal.Signals[base] + (int(offset) if base == "SIGRTMIN" else -int(offset))
+    base, offset = re.findall(r"[A-Z0-9]+|[+-][0-9]+", name + "+0")[:2]
+    return signal.Signals[base] + int(offset)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.quantity import bytes_of
@@ -37,6 +38,7 @@ class Keeper:
         self._spec = Spec.model_validate(record.spec)
         self._held = record.source != "kubernetes" or bool(record.current or record.exits)
         self._holding: asyncio.Task[None] | None = None
+        self._creating: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._ledger = Ledger(node, record, lambda: self.state, self.wake)
         self._steps = Steps(node, record, self._ledger, self.wake, self._foresee)
@@ -79,7 +81,10 @@ class Keeper:
         self.wake()
 
     def wake(self) -> None:
-        """Look again."""
+        """Look again. Nobody waits for a runtime that hangs to make what is not wanted any more."""
+        creating, wanted = self._creating, not self.record.deleted and self.state is not State.STOPPED
+        if creating is not None and not wanted and not creating.cancelling():
+            creating.cancel()
         self._wake.set()
 
     # The loop.
@@ -158,11 +163,7 @@ class Keeper:
         """Do one step; True when nothing of the object is left."""
         match step:
             case decide.Create():
-                if self.node.creates.locked():
-                    self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
-                async with self.node.creates:
-                    self._begin_hold()
-                    await self._steps.create(self._spec, self._restarts())
+                await self._while_wanted(self._create())
             case decide.Start():
                 await self._steps.start(self._spec.restartPolicy)
                 self._keep_log()
@@ -184,6 +185,25 @@ class Keeper:
             case decide.Release():
                 return await self._release()
         return False
+
+    async def _create(self) -> None:
+        if self.node.creates.locked():
+            self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
+        async with self.node.creates:
+            self._begin_hold()
+            await self._steps.create(self._spec, self._restarts())
+
+    async def _while_wanted(self, creating: Coroutine[Any, Any, None]) -> None:
+        """Create, unless `wake` gives that up: then what there is of it is undone."""
+        self._creating = asyncio.create_task(creating)
+        try:
+            await self._creating
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+        finally:
+            self._creating = None
 
     async def _trouble(self, error: Exception, step: decide.Step | None) -> None:
         """A step failed for a reason that is not the container's: say so, and try again later."""
