@@ -44,6 +44,12 @@ def parent(pid: int) -> int | None:
     return found if found or os.path.exists(f"/proc/{pid}") else None  # 0 also of one reaped while it was read
 
 
+def has_ended(pid: int) -> bool:
+    """Whether the process is dead, reaped or not."""
+    told = facts(pid)
+    return told is None or told[0] in (b"Z", b"X")
+
+
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None when it is gone."""
     told = facts(pid)

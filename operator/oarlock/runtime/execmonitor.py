@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, session_of
-from oarlock.linux.process import Process, hold, parent
+from oarlock.linux.process import Process, has_ended, hold, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import ENVIRONMENT
 from oarlock.runtime.container import Container
@@ -120,6 +120,10 @@ def _arguments(
     ]  # fmt: skip
 
 
+class MonitorLost(ExecSyncError):
+    """conmon was killed while its command ran."""
+
+
 class ExecMonitor:
     """One conmon that runs one command."""
 
@@ -191,10 +195,16 @@ class ExecMonitor:
                 raise ended(self._container.id)
             raise refusal(self._container.id, str(answer.get("message", "")), self._program)
         if parent(answer["data"]) not in (self._conmon.pid, None):
+            if has_ended(self._conmon.pid):
+                self._hold(self._begun())
+                raise self._lost()
             name = self._container.runtime.name
             problem = f"{name} exec named pid {answer['data']} as the command's, which is no child of its monitor"
             raise ExecSyncError(self._container.id, f"{problem}; try another runtime")
         self._hold(answer["data"])
+
+    def _lost(self) -> MonitorLost:
+        return MonitorLost(self._container.id, "conmon ended before the command; how that ended is not known")
 
     def _hold(self, pid: int | None) -> None:
         if pid is not None:
@@ -216,7 +226,7 @@ class ExecMonitor:
         """
         answer = await self._next()
         if answer is None:
-            raise ExecSyncError(self._container.id, "conmon ended before the command; how that ended is not known")
+            raise self._lost()
         if answer["data"] < 0:
             raise TimeoutError
         self._over = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from oarlock.errors import ExecSyncError, ExecTimeout
 from oarlock.runtime.container import Container
 from oarlock.runtime.crilog import Entry, Splitter
-from oarlock.runtime.execmonitor import LOG_LIMIT, executing
+from oarlock.runtime.execmonitor import LOG_LIMIT, MonitorLost, executing
 from oarlock.runtime.execprocess import ExecProcess
 from oarlock.runtime.monitor import MonitorSettings
 
@@ -40,26 +40,22 @@ async def exec_sync(settings: MonitorSettings, container: Container, call: ExecP
     """
     if not call.args:
         raise ExecSyncError(container.id, "no command is given; name the program to run")
-    output, lost = Output(), ""
+    output, code, problem = Output(), -1, ""
+    failed: type[ExecSyncError] | None = None
     async with executing(settings, container, call, timeout, output.feed) as monitor:
-        await monitor.started()
         try:
+            await monitor.started()
             async with asyncio.timeout(timeout):
-                code: int | None = await monitor.exit_code()
+                code = await monitor.exit_code()
         except TimeoutError:
-            code = None
-        except ExecSyncError as error:
-            code, lost = None, error.problem
-    if code is not None:
-        return ExecResult(bytes(output.stdout), bytes(output.stderr), code, output.truncated)
+            failed, problem = ExecTimeout, f"{call.args[0]} ran longer than {timeout:g} s and was ended"
+        except MonitorLost as lost:
+            failed, problem = ExecSyncError, lost.problem
+    out, err, truncated = bytes(output.stdout), bytes(output.stderr), output.truncated
+    if failed is None:
+        return ExecResult(out, err, code, truncated)
     left = f"; {monitor.left} of its processes have not ended yet" if monitor.left else ""
-    raise (ExecSyncError if lost else ExecTimeout)(
-        container.id,
-        (lost or f"{call.args[0]} ran longer than {timeout:g} s and was ended") + left,
-        stdout=bytes(output.stdout),
-        stderr=bytes(output.stderr),
-        truncated=output.truncated,
-    )
+    raise failed(container.id, problem + left, stdout=out, stderr=err, truncated=truncated)
 
 
 @dataclass(slots=True)
