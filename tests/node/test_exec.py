@@ -179,6 +179,7 @@ async def test_a_call_whose_conmon_is_killed_ends_and_tells_what_came(
     with running(node_dirs, busybox_rootfs) as (_, inside):
         call = asyncio.create_task(inside.exec("sh", "-c", "echo begun; sleep 1974"))
         await soon(lambda: inside.processes("sleep", "1974"), "the command runs")
+        await asyncio.sleep(PATIENCE)  # what is in conmon's hands still goes with it
         os.kill(calls(inside)[0], signal.SIGKILL)
         with pytest.raises(ExecSyncError, match="conmon ended before the command") as told:
             await call

@@ -182,7 +182,9 @@ class ExecMonitor:
         """
         try:
             async with asyncio.timeout(self._runtime_timeout):
-                answer = await self._next() or {"data": -1, "message": await self._words()}
+                answer = await self._next()
+                if answer is None:
+                    answer = {"data": -1, "message": await self._words(), "killed": await self._conmon.wait() < 0}
         except TimeoutError:
             raise RuntimeTimeout(
                 f"{self._container.id}: {self._container.runtime.name} exec started nothing within "
@@ -190,6 +192,8 @@ class ExecMonitor:
             ) from None
         if answer["data"] <= 0:
             self._hold(self._begun())
+            if answer.get("killed"):
+                raise self._lost()
             self._over = self._command is None
             if not self._pidfile.parent.exists():  # removed meanwhile, whatever conmon and the runtime make of that
                 raise ended(self._container.id)
@@ -239,6 +243,8 @@ class ExecMonitor:
         if not self._released:
             self._conmon.kill()
         elif not self._over:
+            if self._command is None:  # given up before conmon told of it
+                self._hold(self._begun())
             ending = asyncio.to_thread(end_descendants, self._conmon.pid, self._command, self._session)
             self.left = await _ends(await ending)
         try:
