@@ -138,7 +138,7 @@ FULL = {
         },
     },
     "securityContext": {
-        "runAsUser": 4294967294,
+        "runAsUser": 2147483647,
         "runAsGroup": 0,
         "runAsNonRoot": True,
         "readOnlyRootFilesystem": True,

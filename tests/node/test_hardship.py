@@ -14,6 +14,7 @@ from oarlock.linux import mount
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import PATIENCE, Operator, census, container, eventually, left, live_inits, operating
+from tests.running import arguments
 
 JUMPING = """
 import sys
@@ -95,6 +96,31 @@ def test_a_full_disk_is_told_harms_nothing_and_is_got_over(node_dirs: NodeDirs, 
         (node_dirs.manifests / "objects.yaml").unlink()
         eventually(lambda: not node.records(), "gone", 60)
         assert census(node_dirs) == {kind: set() for kind in census(node_dirs)}
+
+
+def test_what_fills_the_disk_can_be_stopped_and_removed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    script = "until [ -e /go ]; do sleep 0.05; done; cat /dev/zero > /big; exec sleep 1000"
+    with small_disk(node_dirs.state), operating(node_dirs) as node:
+        hogs = [
+            container(name, busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=0) for name in ("a", "b")
+        ]
+        node.apply(*hogs)
+        pids = {name: node.wait(name, lambda s: s["phase"] == "Running")["pid"] for name in ("a", "b")}
+        for name, pid in pids.items():
+            Path(f"/proc/{pid}/root/go").touch()
+            eventually(lambda pid=pid: arguments(pid).startswith(b"sleep\0"), f"{name} has filled the disk")
+        assert free(node_dirs.state) == 0
+        refused = node.command("stop", "a", check=False)
+        assert refused.returncode == 1
+        assert "default/a: " in refused.stderr
+        assert "No space left on device; make room there" in refused.stderr
+        hogs[0]["spec"]["state"] = "Stopped"
+        node.apply(*hogs)
+        assert node.wait("a", lambda s: s["phase"] == "Stopped", 90)["exitCode"] == 137
+        assert free(node_dirs.state) > 0
+        fill(node_dirs.state)
+        node.apply(hogs[0])
+        eventually(lambda: "b" not in node.records(), "b is gone", 90)
 
 
 def test_a_log_that_fills_the_disk_costs_output_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

@@ -56,6 +56,18 @@ def test_a_killed_monitor_is_noticed_at_once_and_the_exit_is_honest(node_dirs: N
         eventually(lambda: not left(node_dirs), "nothing is left")
 
 
+def test_a_monitor_that_hangs_holds_up_no_stop(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        os.kill(status["monitorPID"], signal.SIGSTOP)
+        node.command("stop", "web", "--timeout", "120s")
+        told = node.status("web")
+        assert told["exitCode"] == (137 if KERNEL_TELLS_EXITS else -1)
+        assert "its monitor (conmon) does not notice" in node.log()
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
 def test_a_monitor_killed_while_the_operator_is_away_is_noticed_at_its_start(
     node_dirs: NodeDirs, busybox_rootfs: Path
 ) -> None:

@@ -155,6 +155,8 @@ def _sentence(detail: ErrorDetails) -> str:
             return f"must be a whole number, not {given}; write it without quotes and units"
         case "list_type":
             return f"must be a list, not {given}; write it as [a, b]"
+        case "string_too_long":
+            return f"is too long; write at most {detail['ctx']['max_length']} characters"
         case "too_long":
             return f"has {detail['ctx']['actual_length']} entries; write at most {detail['ctx']['max_length']}"
         case "model_type":

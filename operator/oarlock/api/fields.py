@@ -104,7 +104,7 @@ def _whole(value: object) -> object:
 
 WHOLE = BeforeValidator(_whole)
 """Last in the annotation of an integer."""
-UserId = Annotated[StrictInt, Field(ge=0, le=4294967294), WHOLE]
+UserId = Annotated[StrictInt, Field(ge=0, le=2147483647), WHOLE]
 
 
 def _amount(value: object) -> str | int:

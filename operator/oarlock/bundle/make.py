@@ -68,11 +68,20 @@ def make(
     return made
 
 
+def free(attempt_dir: Path, bundle_dir: Path) -> None:
+    """Remove what an ended container wrote, and nothing that tells how it ended.
+
+    Raises:
+        OSError: something could not be removed; calling again goes on where it stopped.
+    """
+    rootfs.discard(attempt_dir, bundle_dir / "rootfs")
+
+
 def remove(attempt_dir: Path, bundle_dir: Path) -> None:
     """Undo `make`: unmount, and remove both directories. Fine when they are gone already.
 
     Raises:
         OSError: something could not be removed; calling again goes on where it stopped.
     """
-    rootfs.discard(attempt_dir, bundle_dir / "rootfs")
+    free(attempt_dir, bundle_dir)
     remove_tree(bundle_dir)

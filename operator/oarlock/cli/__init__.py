@@ -64,6 +64,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             args=None if arguments is None else list(arguments), prog_name="oarlock", standalone_mode=False
         )
     except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)
+            return exitcodes.USAGE
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context is not None else ""
         return _say(f"{' '.join(error.format_message().split())}{hint}", exitcodes.USAGE)

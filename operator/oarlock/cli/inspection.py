@@ -58,7 +58,7 @@ def describe(configuration: Configuration, record: Record) -> Iterator[str]:
             "Created": _moment(record.data.get("created"), now),
             "Labels": _joined(record.data.get("labels")),
             "Generation": f"{record.data.get('generation')} (observed {observed})",
-            "State": record.spec.get("state") or "Running",
+            "State": record.desired + (" (as the command said)" if record.data.get("override") else ""),
             "Phase": record.phase,
             "Reason": ": ".join(str(status[key]) for key in ("reason", "message") if status.get(key)),
             "Pid": status.get("pid"),

@@ -41,7 +41,7 @@ def logs(configuration: Configuration, namespace: str | None, name: str, choice:
     folder = logs_folder(configuration, record)
     attempt = _attempt(folder, record, choice.previous)
     printer = Printer(choice.timestamps, since_when(choice.since, datetime.now(UTC)))
-    if choice.follow:
+    if choice.follow and not choice.previous:  # what has ended is complete
         from oarlock.cli.follow import follow
 
         operator_note(operator, configuration)

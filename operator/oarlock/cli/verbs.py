@@ -96,7 +96,11 @@ def change(configuration: Configuration, record: Record, verb: str) -> None:
         _change_object(configuration, record, verb)
     else:
         path = configuration.overrides_dir / f"{record.uid}.json"
-        _write(path, override(_override_now(path), record, verb, datetime.now(UTC)))
+        try:
+            _write(path, override(_override_now(path), record, verb, datetime.now(UTC)))
+        except OSError as error:
+            told = f"{record}: {path.parent} cannot be written: {error.strerror}; make room there, or write into"
+            raise exitcodes.Failure(f"{told} {record.origin or 'its manifest'} what is wanted") from None
 
 
 def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def _holder(lock: int) -> str:
         told = json.loads(os.pread(lock, 4096, 0))
         return (
             f"oarlock with pid {told['pid']} (node {told['nodeName']}) already runs there; "
-            "stop it first, or give another --run-dir and --state-dir"
+            "stop it first, or give another --run-dir, --state-dir and --cgroup-parent"
         )
     return "another oarlock already runs there; stop it first"
 
@@ -293,6 +293,10 @@ def _check_node(path: Path, name: str) -> None:
     except FileNotFoundError:
         write_atomic(path, json.dumps({"format": FORMAT, "nodeName": name}).encode(), durable=True)
         return
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise ForeignRecord(f"{path}: does not say whose state this is; when it is {name!r}'s, remove the file")
     if told.get("nodeName") != name or told.get("format", 0) > FORMAT:
         raise ForeignRecord(
             f"{path}: belongs to node {told.get('nodeName')!r}, format {told.get('format')}; this is {name!r}, "

@@ -187,6 +187,20 @@ class Attempt:
         ago = runtime.seconds_since_exit(container) if self._live is None else 0.0
         return Ending(wait_status, code, runtime.oom_killed(container), ago)
 
+    async def free(self) -> None:
+        """Remove what it wrote, while all that tells of its end stays."""
+        await asyncio.to_thread(bundle.free, self._folder, self._container.bundle)
+
+    @property
+    def awaits_its_monitor(self) -> bool:
+        """Whether its process is dead, and its monitor has not asked how it ended."""
+        return not self.ended and self._live is not None and self._live.init.has_ended()
+
+    def end_monitor(self) -> None:
+        """Kill its monitor; whoever inherits its process asks."""
+        if self._live is not None and self._live.monitor is not None:
+            self._live.monitor.signal(signal.SIGKILL)
+
     async def remove(self) -> None:
         """Remove an ended attempt: what is recorded of it stays, and its log."""
         live = self._live

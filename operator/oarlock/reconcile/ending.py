@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from oarlock.api.signals import name_of
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -42,11 +44,8 @@ class Ending:
             other_kills: whether somebody else may have sent KILL, or the OOM killer took a child before.
         """
         code, number = self.facts()
-        how = (
-            f"ended by signal {signal.Signals(number).name}"
-            if number in set(signal.Signals)
-            else f"ended with exit code {code}"
-        )
+        name = None if number is None else name_of(number)
+        how = f"ended by signal {name}" if name else f"ended with exit code {code}"
         why = f", because it was {cause.lower()}" if cause else ""
         if not self.oom_killed:
             return ("Completed" if code == 0 else "Error"), how + why

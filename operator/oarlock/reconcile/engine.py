@@ -152,13 +152,17 @@ class Engine:
         keeper.record.override = keeper.override_restart = None
         try:
             told = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+            generation, state, restarted_at = told["generation"], told.get("state"), told.get("restartedAt")
+            override = State(state) if state else None
+        except FileNotFoundError:
             return
-        if told.get("generation") != keeper.record.generation:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.warning("%s: %s is no override, and is ignored: %s", keeper.key, path, error)
+            return
+        if generation != keeper.record.generation:
             path.unlink(missing_ok=True)
             return
-        keeper.record.override = State(told["state"]) if told.get("state") else None
-        keeper.override_restart = told.get("restartedAt")
+        keeper.record.override, keeper.override_restart = override, restarted_at
 
     async def _remove_strays(self, records: list[Record]) -> None:
         """Remove containers and bundles that no record names."""

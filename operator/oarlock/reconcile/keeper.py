@@ -145,6 +145,8 @@ class Keeper:
         self._ledger.waiting = self._words(step)
         if isinstance(step, decide.Wait) and step.reason == "Finalizer":
             self._begin_hold()
+        if self.record.current is not None:
+            self.record.clear_problem()  # whatever could not be done is not to be done any more
         self._ledger.save()
         timeout = None if until is None else max(0.0, until - clock.boot_seconds())
         with contextlib.suppress(TimeoutError):

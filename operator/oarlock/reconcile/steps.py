@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
@@ -70,6 +71,10 @@ class Steps:
             return
         killed_for = None if current.killedBoot is None else clock.boot_seconds() - current.killedBoot
         stuck = killed_for is not None and killed_for >= STUCK_AFTER
+        if stuck and attempt.awaits_its_monitor:
+            logger.warning("%s: it has ended, and its monitor (conmon) does not notice: killed", self._record.key)
+            attempt.end_monitor()
+            return
         seen = Condition(
             monitor_lost=attempt.monitor_lost,
             killed_for=killed_for,
@@ -177,7 +182,13 @@ class Steps:
         attempt = self._attempt or Attempt(self._node, current, self._wake)
         if record.last is None or record.last.attempt != current.attempt:
             self._record_exit(current, await attempt.ending())
-        self._ledger.save(durable=True, required=True)
+        try:
+            self._ledger.save(durable=True, required=not record.deleted)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            await attempt.free()  # it may be what fills the disk
+            self._ledger.save(durable=True, required=True)
         await attempt.remove()
         record.current, self._attempt, self._rebooted = None, None, False
         self._done()

@@ -29,15 +29,18 @@ async def run(arguments: Sequence[str | Path], *, name: str, timeout: float) -> 
         RuntimeFailure: it ended with a code other than 0; the message has the last line it wrote.
         RuntimeTimeout: it did not end within `timeout` seconds; it and its children were killed.
     """
-    process = await asyncio.create_subprocess_exec(
-        *[os.fspath(argument) for argument in arguments],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=ENVIRONMENT,
-        umask=0o022,
-        process_group=0,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *[os.fspath(argument) for argument in arguments],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=ENVIRONMENT,
+            umask=0o022,
+            process_group=0,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        raise RuntimeFailure(not_run(name, error)) from None
     answered = False
     try:
         async with asyncio.timeout(timeout):
@@ -55,6 +58,11 @@ async def run(arguments: Sequence[str | Path], *, name: str, timeout: float) -> 
         lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
         raise RuntimeFailure(f"{name}: {message_of(lines[-1]) if lines else _end_of(process.returncode)}")
     return out.decode(errors="replace")
+
+
+def not_run(name: str, error: OSError) -> str:
+    """What to say of a program of the node's that could not be run."""
+    return f"{name} cannot be run: {error.filename}: {error.strerror}; put it back (`oarlock doctor` looks for it)"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

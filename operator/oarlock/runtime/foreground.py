@@ -19,12 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
-from oarlock.errors import ExecSyncError, RuntimeTimeout
+from oarlock.errors import ExecSyncError, RuntimeFailure, RuntimeTimeout
 from oarlock.linux.family import become_subreaper
 from oarlock.linux.process import Process, hold
 from oarlock.linux.removal import remove_tree
-from oarlock.runtime.command import ENVIRONMENT
+from oarlock.runtime.command import ENVIRONMENT, not_run
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
 
@@ -202,18 +203,21 @@ def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int, 
         RuntimeTimeout: it gave no answer and was killed.
     """
     stdin, out, err = streams
-    with subprocess.Popen(
-        arguments, stdin=stdin, stdout=out, stderr=err, env=ENVIRONMENT, pass_fds=(spec,), umask=0o022, process_group=0
-    ) as process:
+    name = f"{Path(arguments[0]).name} exec"
+    how: dict[str, Any] = {"stdin": stdin, "stdout": out, "stderr": err, "pass_fds": (spec,)}
+    try:
+        begun = subprocess.Popen(arguments, env=ENVIRONMENT, umask=0o022, process_group=0, **how)
+    except (FileNotFoundError, PermissionError) as error:
+        raise RuntimeFailure(not_run(name, error)) from None
+    with begun as process:
         pidfd = os.pidfd_open(process.pid)
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             if not poll.poll(deadline * 1000):
                 os.killpg(process.pid, signal.SIGKILL)
-                name = Path(arguments[0]).name
                 raise RuntimeTimeout(
-                    f"{name} exec gave no answer within {deadline:g} s and was killed; see what it waits for, "
+                    f"{name} gave no answer within {deadline:g} s and was killed; see what it waits for, "
                     "or raise --runtime-timeout"
                 )
         finally:

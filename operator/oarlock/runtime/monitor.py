@@ -18,7 +18,7 @@ from pathlib import Path
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
 from oarlock.linux.process import hold, parent
-from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of
+from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of, not_run
 from oarlock.runtime.container import Container
 
 _LOG = "runtime.log"
@@ -68,17 +68,20 @@ class Monitor:
         pipes = {"_OCI_SYNCPIPE": str(sync_child.fileno()), "_OCI_STARTPIPE": str(start_read)}
         self._errors = os.open(self._container.bundle / "monitor.err", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._undo.callback(os.close, self._errors)
-        self._process = subprocess.Popen(
-            self._arguments(),
-            cwd=self._container.bundle,
-            env=ENVIRONMENT | pipes,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            pass_fds=(sync_child.fileno(), start_read, self._start, lock),
-            process_group=0,
-            umask=0o022,
-        )
+        try:
+            self._process = subprocess.Popen(
+                self._arguments(),
+                cwd=self._container.bundle,
+                env=ENVIRONMENT | pipes,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=(sync_child.fileno(), start_read, self._start, lock),
+                process_group=0,
+                umask=0o022,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise CreateFailed(not_run("conmon", error)) from None
         sync_child.close()
 
     async def adopt(self, cgroups: CgroupManager) -> None:

@@ -27,6 +27,9 @@ from oarlock.runtime.execution import ExecResult, exec_sync
 from oarlock.runtime.monitor import Monitor, MonitorSettings
 
 _GONE = ("does not exist", "no such process", "not found")
+_STARVED = (
+    "the kernel's OOM killer took its init before it was started: spec.resources.limits.memory is too small; raise it"
+)
 _ENDS = 30.0
 """Seconds that the kernel has to let go of a killed process."""
 
@@ -81,7 +84,8 @@ class Runtime:
                 pid, monitor_pid = await monitor.read_pids(self._create_timeout)
             init = hold(pid)
             if init is None:
-                raise CreateFailed(f"its init, pid {pid}, ended before it was started")
+                starved = self.oom_killed(container)
+                raise CreateFailed(_STARVED if starved else f"its init, pid {pid}, ended before it was started")
             live = Live(init, hold(monitor_pid))
             undo.pop_all()
         return live

@@ -130,7 +130,7 @@ INVALID: dict[str, Invalid] = {
     "a negative grace period": _spec("terminationGracePeriodSeconds", -1, "greater than or equal to 0"),
     "a grace period of more than a year": _spec("terminationGracePeriodSeconds", 31536001, "less than or equal to"),
     "a negative user": _spec(f"{_SECURITY}.runAsUser", -1, "greater than or equal to 0"),
-    "a group that Linux lacks": _spec(f"{_SECURITY}.runAsGroup", 2**32 - 1, "less than or equal to 4294967294"),
+    "a group that Linux lacks": _spec(f"{_SECURITY}.runAsGroup", 2**31, "less than or equal to 2147483647"),
     "a host name in capitals": _spec("hostname", "Web", "begin and end it"),
     "a host name with a dot": _spec("hostname", "web.local", "begin and end it"),
     "a host name too long": _spec("hostname", "a" * 64, "at most 63"),

@@ -17,7 +17,7 @@ quantities = st.one_of(st.integers(1, 2**40), st.from_regex(r"\A[1-9][0-9]{0,3}(
 rates = st.one_of(st.integers(1, 2**40), st.from_regex(r"\A[1-9][0-9]{0,3}(k|Mi)?\Z"))
 paths = words.map(lambda word: "/" + word)
 names = st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,5}[a-z0-9])?\Z")
-ids = st.integers(0, 4294967294)
+ids = st.integers(0, 2147483647)
 capabilities = st.lists(st.sampled_from(sorted(CAPABILITIES)), max_size=3)
 amounts = st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities})
 limits = st.one_of(

@@ -40,7 +40,8 @@ def test_facts(wait_status: int | None, file: int | None, facts: tuple[int, int 
         (Ending(1 << 8, oom_killed=True), None, False, "OOMKilled", "took a child process of it"),
         (Ending(0, oom_killed=True), None, False, "Completed", "took a child process of it"),
         (Ending(15), "Deleted", False, "Error", "because it was deleted"),
-        (Ending(40), None, False, "Error", "ended with exit code 168"),
+        (Ending(40), None, False, "Error", r"ended by signal SIGRTMIN\+6"),
+        (Ending(33), None, False, "Error", "ended with exit code 161"),
     ],
 )
 def test_sentence(ending: Ending, cause: str | None, other_kills: bool, reason: str, words: str) -> None:
