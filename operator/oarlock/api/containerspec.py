@@ -106,7 +106,9 @@ def namespace_of(metadata: Mapping[str, Any]) -> Any:
 
 def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
     name, namespace = metadata.get("name"), namespace_of(metadata)
-    if not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
+    if name is None:
+        yield InvalidSpec(where, "metadata.name", "is required; add it, in lower-case letters, digits, '-' and '.'")
+    elif not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         yield InvalidSpec(
             where, "metadata.name", f"is {_named(name)}; write lower-case letters, digits, '-' and '.', at most 253"
         )

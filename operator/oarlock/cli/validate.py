@@ -96,7 +96,12 @@ def _paths(given: str) -> Iterator[str]:
     if given == STDIN or not os.path.isdir(given):
         yield given
         return
-    yield from (os.path.join(given, name) for name in sorted(os.listdir(given)) if is_manifest(name))
+    yield from (os.path.join(given, name) for name in _manifests(given))
+
+
+def _manifests(folder: str) -> list[str]:
+    """The names that the operator would read there, in its order."""
+    return sorted(entry.name for entry in os.scandir(folder) if is_manifest(entry.name) and not entry.is_dir())
 
 
 def _count(number: int, noun: str) -> str:
