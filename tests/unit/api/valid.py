@@ -54,7 +54,7 @@ LEAVES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("resources", "io", "weight"): st.integers(10, 1000),
     ("resources", "io", "devices"): st.lists(disks, unique_by=lambda disk: disk["path"], max_size=3),
     ("resources", "requests"): st.just({}),
-    ("securityContext", "runAsUser"): st.integers(1, 2**31),
+    ("securityContext", "runAsUser"): st.integers(1, 2**31 - 1),
     ("securityContext", "runAsGroup"): ids,
     ("securityContext", "runAsNonRoot"): st.booleans(),
     ("securityContext", "readOnlyRootFilesystem"): st.booleans(),
