@@ -23,6 +23,8 @@ PATIENCE = float(os.environ.get("OARLOCK_TEST_PATIENCE", "1"))
 """What every deadline is multiplied by where the processor is an emulated one."""
 KERNEL_TELLS_EXITS = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 15)
 """PIDFD_GET_INFO with the exit: below it a signal cannot be told from an exit code of 128 and more."""
+SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+"""A command that ends with 7 when it is asked to end."""
 
 
 def container(name: str, rootfs: Path, *command: str, **fields: Any) -> dict[str, Any]:

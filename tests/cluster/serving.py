@@ -28,7 +28,6 @@ metadata: {name: oarlock-least}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: oarlock-least}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: oarlock}]
 """
-SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
 class Served:

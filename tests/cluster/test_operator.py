@@ -13,9 +13,9 @@ import pytest
 
 from tests import node_cgroups
 from tests.cluster.control_plane import ControlPlane, KubectlFailed
-from tests.cluster.serving import SLEEPER, Served, operator_of, serve
+from tests.cluster.serving import Served, operator_of, serve
 from tests.node_dirs import NodeDirs, end_boot
-from tests.operating import census, container, eventually
+from tests.operating import SLEEPER, census, container, eventually
 
 KILLED_AT = Path(__file__).parents[1] / "node" / "killed_at.py"
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.faulty_proxy import FaultyProxy
-from tests.cluster.serving import CRD, RBAC, SLEEPER, Served, serve
+from tests.cluster.serving import CRD, RBAC, Served, serve
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, census, container, eventually
+from tests.operating import SLEEPER, Operator, census, container, eventually
 
 
 def test_containers_and_policy_go_on_while_the_api_is_away(

@@ -13,9 +13,8 @@ import pytest
 
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import PATIENCE, Operator, census, container, eventually, live_inits, operating
+from tests.operating import PATIENCE, SLEEPER, Operator, census, container, eventually, live_inits, operating
 
-SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 KILLED_AT = Path(__file__).with_name("killed_at.py")
 UPGRADED = Path(__file__).with_name("upgraded.py")
 POINTS = (

@@ -29,7 +29,6 @@ from tests.running import arguments, processes
 from tests.terminals import at_a_terminal
 
 LONG = 60.0 * PATIENCE
-SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
 async def soon(look: Callable[[], Any], what: str) -> Any:

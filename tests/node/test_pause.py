@@ -8,9 +8,7 @@ from pathlib import Path
 
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import container, eventually, operating
-
-POLITE = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
+from tests.operating import SLEEPER, container, eventually, operating
 
 
 def test_the_command_pauses_and_unpauses(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -56,7 +54,7 @@ def test_a_frozen_container_that_is_killed_comes_back_as_it_should_be(
 
 def test_a_frozen_container_is_thawed_to_be_replaced_or_stopped(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
-        node.apply(container("web", busybox_rootfs, *POLITE))
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
         node.command("pause", "web")
         node.command("restart", "web")
@@ -70,7 +68,7 @@ def test_a_frozen_container_is_thawed_to_be_replaced_or_stopped(node_dirs: NodeD
 
 def test_what_somebody_else_froze_is_thawed_to_be_stopped(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
-        node.apply(container("web", busybox_rootfs, *POLITE))
+        node.apply(container("web", busybox_rootfs, *SLEEPER))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
         node_cgroups.freeze(pid)
         eventually(lambda: node_cgroups.frozen(pid), "it is frozen")

@@ -99,20 +99,17 @@ def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[Inva
         yield InvalidSpec(where, "spec", "is missing or not a mapping; describe the container there")
 
 
-def namespace_of(metadata: Mapping[str, Any]) -> Any:
-    """The namespace of an object outside a cluster; `null` is the same as absent."""
-    return "default" if metadata.get("namespace") is None else metadata["namespace"]
-
-
 def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
-    name, namespace = metadata.get("name"), namespace_of(metadata)
+    name, namespace = metadata.get("name"), metadata.get("namespace")
     if name is None:
         yield InvalidSpec(where, "metadata.name", "is required; add it, in lower-case letters, digits, '-' and '.'")
     elif not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         yield InvalidSpec(
             where, "metadata.name", f"is {_named(name)}; write lower-case letters, digits, '-' and '.', at most 253"
         )
-    if not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.fullmatch(namespace):
+    if namespace is not None and (
+        not isinstance(namespace, str) or len(namespace) > 63 or not _LABEL.fullmatch(namespace)
+    ):
         yield InvalidSpec(
             where, "metadata.namespace", f"is {_named(namespace)}; write lower-case letters, digits and '-', at most 63"
         )

@@ -40,7 +40,9 @@ def facts(pid: int) -> list[bytes] | None:
 def parent(pid: int) -> int | None:
     """The pid of the process's parent; None when it is gone."""
     told = facts(pid)
-    found = int(told[1]) if told is not None else None
+    if told is None:
+        return None
+    found = int(told[1])
     return found if found or os.path.exists(f"/proc/{pid}") else None  # 0 also of one reaped while it was read
 
 

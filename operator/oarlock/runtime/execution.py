@@ -31,7 +31,7 @@ async def exec_sync(settings: MonitorSettings, container: Container, call: ExecP
     """Run a command in a running container and wait for its end.
 
     Args:
-        timeout: seconds from its start; a fraction counts. Until it starts, the runtime has 30 s.
+        timeout: seconds from its start; a fraction counts. Until it starts, `settings.runtime_timeout` counts.
 
     Raises:
         ExecSyncError: it did not run (`exit_code` 126 or 127: because of the command), or its end is not known.
