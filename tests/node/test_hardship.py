@@ -303,6 +303,18 @@ def test_one_state_directory_has_one_operator(node_dirs: NodeDirs) -> None:
         assert f"oarlock with pid {first.process.pid} (node node-a) already runs there" in second.log()
 
 
+def test_containers_of_one_name_and_cgroup_parent_have_one_operator(node_dirs: NodeDirs) -> None:
+    others = ("--run-dir", str(node_dirs.root / "run-b"), "--state-dir", str(node_dirs.root / "state-b"))
+    with operating(node_dirs) as first:
+        first.wait_ready()
+        assert first.process is not None
+        second = Operator(node_dirs, *others)
+        second.start()
+        assert second.ends() == 1
+        told = f"--cgroup-parent {node_dirs.cgroup_parent}: oarlock with pid {first.process.pid} (node node-a) already"
+        assert told in second.log()
+
+
 def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     stray = node_cgroups.folder(node_dirs.cgroup, "pids") / "oarlock-conmon-stray-1"
     stray.mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -41,6 +42,8 @@ from oarlock.sources.manifests.source import ManifestSource
 
 logger = logging.getLogger(__name__)
 _EXITS_SIZE = 4 << 20
+_MEETING = Path("/run/oarlock")
+"""Where operators meet that would give their containers the same cgroups, whatever their own directories."""
 
 
 def run(configuration: Configuration) -> int:
@@ -216,31 +219,34 @@ def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, report
 
 @contextlib.contextmanager
 def _taken(configuration: Configuration) -> Iterator[None]:
-    """The node's directories, made and locked against a second operator.
+    """The node's directories, made and locked against a second operator, and with them the containers' cgroups.
 
     Raises:
-        AlreadyRunning: another operator has them; names its pid.
+        AlreadyRunning: another operator has one of them; names its pid.
         ForeignRecord: the state directory is another node's.
     """
-    for folder in (configuration.state_dir, configuration.run_dir):
+    state, run = configuration.state_dir, configuration.run_dir
+    for folder in (state, run, _MEETING):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
+    cgroups = hashlib.sha256(f"{configuration.parent} {configuration.node_name}".encode()).hexdigest()[:16]
     with (
-        _locked("--run-dir", configuration.lock_file, configuration),
-        _locked("--state-dir", configuration.state_dir / "lock", configuration),
+        _locked(f"--run-dir {run}", configuration.lock_file, configuration),
+        _locked(f"--state-dir {state}", state / "lock", configuration),
+        _locked(f"--cgroup-parent {configuration.parent}", _MEETING / f"cgroups-{cgroups}.lock", configuration),
     ):
         _prepare(configuration)
         yield
 
 
 @contextlib.contextmanager
-def _locked(option: str, path: Path, configuration: Configuration) -> Iterator[None]:
+def _locked(what: str, path: Path, configuration: Configuration) -> Iterator[None]:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(f"{option} {path.parent}: {_holder(lock)}") from None
+            raise AlreadyRunning(f"{what}: {_holder(lock)}") from None
         told = {
             "pid": os.getpid(),
             "nodeName": configuration.node_name,
