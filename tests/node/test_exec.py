@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from oarlock.cgroups.manager import manager
 from oarlock.errors import ExecSyncError, ExecTimeout
 from oarlock.runtime import execmonitor
 from oarlock.runtime.execprocess import ExecProcess, ExecUser, in_memory
-from oarlock.runtime.execution import OUTPUT_LIMIT, ExecResult
+from oarlock.runtime.execution import OUTPUT_LIMIT, ExecResult, exec_sync
 from oarlock.runtime.runtime import Runtime
 from tests.entering import container_of, settings_of
 from tests.node_dirs import NodeDirs
@@ -202,6 +203,14 @@ async def test_a_runtime_that_lies_or_says_nothing_is_told(
             await inside.exec("true")
         done = node.command("exec", "web", "--", "true", check=False)
         assert (done.returncode, told in done.stderr) == (1, True)
+        assert inside.leftovers == []
+
+
+async def test_a_conmon_that_is_gone_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with running(node_dirs, busybox_rootfs) as (_, inside):
+        settings = dataclasses.replace(settings_of(node_dirs), conmon=node_dirs.root / "conmon")
+        with pytest.raises(ExecSyncError, match=r"conmon cannot be run: .*/conmon: No such file .* put it back"):
+            await exec_sync(settings, inside.container, ExecProcess(("true",)), LONG)
         assert inside.leftovers == []
 
 

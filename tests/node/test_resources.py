@@ -93,6 +93,15 @@ def test_a_container_cannot_have_more_memory_than_its_limit(node_dirs: NodeDirs,
         assert (ended["exitCode"], ended["oomKilled"], ended["reason"]) == (137, True, "OOMKilled")
 
 
+def test_a_memory_limit_that_init_itself_goes_beyond_names_the_field(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("tiny", busybox_rootfs, "sleep", "9", resources={"limits": {"memory": "100m"}}))
+        told = node.wait("tiny", lambda s: s["reason"] == "CreateContainerError")["message"]
+        assert "spec.resources.limits.memory is too small; raise it" in told
+
+
 def test_disks_are_weighed_and_throttled(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     path, numbers = disk_of(node_dirs.root)
     rates = {"readBps": "10Mi", "writeBps": "5M", "readIops": 300, "writeIops": 200}

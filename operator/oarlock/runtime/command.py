@@ -102,6 +102,12 @@ def command_code(message: str) -> int | None:
     return None
 
 
+def with_way_out(message: str) -> str:
+    """What runc said of a create, with the field to change where it is a memory limit that init itself goes beyond."""
+    too_small = "unable to set memory limit" in message or "memory limit too low" in message
+    return f"{message}; spec.resources.limits.memory is too small; raise it" if too_small else message
+
+
 def logged_error(log: Path) -> str | None:
     """The last error in a log that the runtime wrote with `--log-format=json`; None when there is none."""
     error = None

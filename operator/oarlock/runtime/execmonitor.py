@@ -22,7 +22,7 @@ from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, session_of
 from oarlock.linux.process import Process, has_ended, hold, parent
 from oarlock.linux.removal import remove_tree
-from oarlock.runtime.command import ENVIRONMENT
+from oarlock.runtime.command import ENVIRONMENT, not_run
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
@@ -75,9 +75,9 @@ async def executing(
                 start_new_session=True,
                 umask=0o022,
             )
-        except FileNotFoundError:
-            if folder.exists():  # then it is conmon that is missing
-                raise
+        except (FileNotFoundError, PermissionError) as error:
+            if folder.exists():
+                raise ExecSyncError(container.id, not_run("conmon", error)) from None
             raise ended(container.id) from None
         monitor = ExecMonitor(container, sync, conmon, call.args[0], folder / "pid", settings.runtime_timeout)
         for given in (log_end, start_end, sync_end):

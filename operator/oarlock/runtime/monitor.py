@@ -18,7 +18,7 @@ from pathlib import Path
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
 from oarlock.linux.process import hold, parent
-from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of, not_run
+from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of, not_run, with_way_out
 from oarlock.runtime.container import Container
 
 _LOG = "runtime.log"
@@ -139,7 +139,7 @@ class Monitor:
         code = command_code(message)
         if code is not None:
             return CommandNotRunnable(message, code)
-        return CreateFailed(message)
+        return CreateFailed(with_way_out(message))
 
     def _last_error(self) -> str:
         lines = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
