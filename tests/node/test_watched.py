@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import stat
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from oarlock.linux.process import hold
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import KERNEL_TELLS_EXITS, PATIENCE, Operator, container, eventually, left, operating
@@ -24,6 +27,19 @@ def degraded(status: dict[str, Any]) -> tuple[str, str] | None:
             assert each["status"] == "True"
             return each["reason"], each["message"]
     return None
+
+
+@contextmanager
+def traced(pid: int) -> Iterator[None]:
+    """A process that stands still as under a debugger: CONT does not wake it, and KILL ends it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT of linux/ptrace.h
+        assert libc.ptrace(ctypes.c_long(request), pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0x40000000)  # __WALL
 
 
 def kill_the_monitor(node: Operator, name: str) -> int:
@@ -56,17 +72,60 @@ def test_a_killed_monitor_is_noticed_at_once_and_the_exit_is_honest(node_dirs: N
         eventually(lambda: not left(node_dirs), "nothing is left")
 
 
-def test_a_monitor_that_hangs_holds_up_no_stop(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+def test_a_monitor_that_was_stopped_hides_no_exit(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """It is woken, so that it tells the exit code on kernels that do not."""
+    with operating(node_dirs) as node:
+        fields: dict[str, Any] = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+        job = container("job", busybox_rootfs, "sh", "-c", "until [ -e /go ]; do sleep 0.1; done; exit 3", **fields)
+        node.apply(job, container("web", busybox_rootfs, "sleep", "1000", **fields))
+        running = {name: node.wait(name, lambda s: s["phase"] == "Running") for name in ("job", "web")}
+        for status in running.values():
+            os.kill(status["monitorPID"], signal.SIGSTOP)
+        Path(f"/proc/{running['job']['pid']}/root/go").touch()
+        node.command("stop", "web", "--timeout", "120s")
+        assert node.status("web")["exitCode"] == 137
+        assert node.wait("job", lambda s: s["phase"] == "Failed")["exitCode"] == 3
+        assert f"conmon, pid {running['job']['monitorPID']}, hangs though its container has ended" in node.log()
+        assert "StillRunning" not in node.log()
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def test_a_monitor_that_hangs_is_killed_and_hides_no_exit(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
         status = node.wait("web", lambda s: s["phase"] == "Running")
-        os.kill(status["monitorPID"], signal.SIGSTOP)
-        node.command("stop", "web", "--timeout", "120s")
-        told = node.status("web")
+        with traced(status["monitorPID"]):
+            node.command("stop", "web", "--timeout", "120s")
+            told = node.status("web")
         assert told["exitCode"] == (137 if KERNEL_TELLS_EXITS else -1)
-        if KERNEL_TELLS_EXITS:  # else it has ended with its pidfd, and its exit file is waited for
-            assert "its monitor (conmon) does not notice" in node.log()
+        assert KERNEL_TELLS_EXITS or "while its monitor (conmon) hung" in told["message"]
+        assert "hangs though its container has ended: it is killed" in node.log()
         eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def test_a_client_that_reads_nothing_hides_no_exit(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """conmon waits for it to read, and asks nobody for the exit code meanwhile."""
+    script = "until [ -e /go ]; do echo ready; sleep 0.1; done; exec cat /dev/zero"
+    shown = node_dirs.root / "shown"
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", script, restartPolicy="Never"))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        with node.beside("attach", "web", output=shown) as client:
+            eventually(lambda: "ready" in shown.read_text(), "it is attached")
+            client.send_signal(signal.SIGSTOP)
+            Path(f"/proc/{pid}/root/go").touch()
+            eventually(lambda: writes_no_more(pid), "the container waits for the client")
+            os.kill(pid, signal.SIGKILL)
+            assert node.wait("web", lambda s: s["phase"] == "Failed")["exitCode"] == 137
+        assert "its attached clients are let go" in node.log()
+        assert "it is killed" not in node.log()
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def writes_no_more(pid: int) -> bool:
+    """Whether a process that wrote has not for a second."""
+    before, _, after = (io := Path(f"/proc/{pid}/io")).read_bytes(), time.sleep(1), io.read_bytes()
+    return b"cat" in Path(f"/proc/{pid}/comm").read_bytes() and before == after
 
 
 def test_a_monitor_killed_while_the_operator_is_away_is_noticed_at_its_start(
@@ -146,7 +205,10 @@ def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_ro
     with operating(node_dirs) as node:
         node.apply(container("writer", busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=0))
         pid = node.wait("writer", lambda s: s["phase"] == "Running")["pid"]
-        with disk_in(pid, node_dirs.root / "disk") as point:
+        process = hold(pid)
+        assert process is not None
+        assert not process.is_dying()
+        with disk_in(pid, node_dirs.root / "disk") as point, contextlib.closing(process):
             eventually((point / "x").exists, "it writes")
             freeze("--freeze", point)
             try:
@@ -158,6 +220,7 @@ def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_ro
                 assert "uninterruptible sleep" in message
                 assert f"pid {pid} (sh" in message
                 assert "StillRunning" in node.log()
+                assert process.is_dying()
             finally:
                 freeze("--unfreeze", point)
             eventually(lambda: not node.records(), "it has ended, and is gone")

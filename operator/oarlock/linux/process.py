@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import select
+import signal
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, its first version (linux/pidfd.h)
 _PIDFD_GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 _PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GETFD = 438
+_libc = ctypes.CDLL(None, use_errno=True)
 _KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 _TELLS_STATUS = _KERNEL >= (6, 15)
 _DEAD = select.EPOLLIN | select.EPOLLONESHOT
@@ -81,8 +86,6 @@ class Process:
 
     def signal(self, number: int) -> bool:
         """Send a signal; False when the process has ended."""
-        import signal
-
         try:
             signal.pidfd_send_signal(self.fd, number)
         except ProcessLookupError:
@@ -105,10 +108,31 @@ class Process:
         poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
 
+    def is_dying(self) -> bool:
+        """Whether it is on its way out (PF_EXITING) or will be (KILL is pending): to free its memory takes a while."""
+        told = facts(self.pid)
+        if told is None or int(told[6]) & 0x4:
+            return True
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{self.pid}/status").read_bytes().splitlines()
+            pending = (int(line.split()[1], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:")))
+            return any(each >> (signal.SIGKILL - 1) & 1 for each in pending)
+        return True
+
     def is_fork(self) -> bool:
         """Whether it was forked and has executed no program since (PF_FORKNOEXEC of linux/sched.h)."""
         told = facts(self.pid)
         return told is not None and bool(int(told[6]) & 0x40)
+
+    def sockets(self) -> Iterator[socket.socket]:
+        """Each of its sockets, held here too (pidfd_getfd(2), from Linux 5.6 on): what is done to it counts there."""
+        with contextlib.suppress(OSError):  # it has ended, or the kernel or a policy does not let us
+            for name in os.listdir(f"/proc/{self.pid}/fd"):
+                if os.readlink(f"/proc/{self.pid}/fd/{name}").startswith("socket:"):
+                    held = _libc.syscall(_PIDFD_GETFD, self.fd, int(name), 0)
+                    if held >= 0:
+                        with socket.socket(fileno=held) as found:
+                            yield found
 
     async def end(self) -> None:
         """Wait until it is dead, reaped or not."""
@@ -144,33 +168,46 @@ def hold(pid: int, start: int | None = None) -> Process | None:
 class Endings:
     """Calls back once for each watched process that ends.
 
-    A pidfd is readable while its process is a zombie, when its status is not there yet; it hangs up once
-    the process is reaped. So the fds sit in an epoll of their own, which waits for the hang-up alone where
-    the kernel has it, and that epoll is what the event loop watches.
+    A pidfd is readable while its process is a zombie, when its status is not there yet; where the kernel tells that, it
+    hangs up once the process is reaped. So the fds sit in an epoll of their own, which waits for the one and then for
+    the other, and that epoll is what the event loop watches.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._mask = 0 if _TELLS_STATUS else _DEAD
+        self._deaths: dict[int, Callable[[], None]] = {}
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Call back from this loop from now on."""
         loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def watch(self, process: Process, ended: Callable[[], None], *, reaped: bool = True) -> None:
-        """Call `ended` when the process has ended and, where the kernel then tells its status, is `reaped`."""
+    def watch(self, process: Process, ended: Callable[[], None], dead: Callable[[], None] | None = None) -> None:
+        """Call `ended` when the process has ended.
+
+        Args:
+            dead: given for a process whose status is wanted. Where the kernel tells it, `ended` is not called before it
+                is there, and this is when the process is dead and nobody has asked for it yet.
+        """
         self._callbacks[process.fd] = ended
-        self._epoll.register(process.fd, self._mask if reaped else _DEAD)
+        if dead is not None and _TELLS_STATUS:
+            self._deaths[process.fd] = dead
+        self._epoll.register(process.fd, _DEAD)
 
     def forget(self, process: Process) -> None:
         """No call for this process any more."""
+        self._deaths.pop(process.fd, None)
         if self._callbacks.pop(process.fd, None) is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._epoll.unregister(process.fd)
 
     def _ready(self) -> None:
-        for fd, _ in self._epoll.poll(0, max(1, len(self._callbacks))):
+        for fd, events in self._epoll.poll(0, max(1, len(self._callbacks))):
+            dead = self._deaths.pop(fd, None)
+            if dead is not None and not events & select.EPOLLHUP:
+                self._epoll.modify(fd, 0)  # the hang-up is always told
+                dead()
+                continue
             self._epoll.unregister(fd)
             if callback := self._callbacks.pop(fd, None):
                 callback()

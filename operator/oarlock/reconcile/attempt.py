@@ -23,12 +23,14 @@ from oarlock.network import loopback
 from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record, Restarts
+from oarlock.runtime import rescue
 from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
 _LOGS_KEPT = 2
-_EXIT_FILE_WAIT = 20.0
+_REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
+"""What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
 _OOM_SETTLES = 0.2
 
 
@@ -39,7 +41,7 @@ class Attempt:
         self._node, self.current, self._wake = node, current, wake
         self._live: Live | None = None
         self.ended = False
-        self.monitor_lost = False
+        self.monitor_lost = self._monitor_hung = False
         self.child_killed = False
         self.left = False
         cid = current.containerID
@@ -153,6 +155,11 @@ class Attempt:
             return False
         return await self._exit_code() is not None
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is dead, though it may not be known yet how it ended."""
+        return self.ended or (self._live is not None and self._live.init.has_ended())
+
     def signal(self, number: int) -> None:
         """Send a signal to the container's init."""
         if self._live is not None:
@@ -185,21 +192,11 @@ class Attempt:
         wait_status = self._live.init.wait_status() if self._live is not None else None
         code = await self._exit_code() if wait_status is None else None
         ago = runtime.seconds_since_exit(container) if self._live is None else 0.0
-        return Ending(wait_status, code, runtime.oom_killed(container), ago)
+        return Ending(wait_status, code, runtime.oom_killed(container), ago, self._monitor_hung)
 
     async def free(self) -> None:
         """Remove what it wrote, while all that tells of its end stays."""
         await asyncio.to_thread(bundle.free, self._folder, self._container.bundle)
-
-    @property
-    def awaits_its_monitor(self) -> bool:
-        """Whether its process is dead, and its monitor has not asked how it ended."""
-        return not self.ended and self._live is not None and self._live.init.has_ended()
-
-    def end_monitor(self) -> None:
-        """Kill its monitor; whoever inherits its process asks."""
-        if self._live is not None and self._live.monitor is not None:
-            self._live.monitor.signal(signal.SIGKILL)
 
     async def remove(self) -> None:
         """Remove an ended attempt: what is recorded of it stays, and its log."""
@@ -226,15 +223,26 @@ class Attempt:
         current.pid, current.pidStart = live.init.pid, live.init.start
         if live.monitor is not None:
             current.monitorPID, current.monitorStart = live.monitor.pid, live.monitor.start
-            self._node.endings.watch(live.monitor, self._on_monitor_end, reaped=False)
+            self._node.endings.watch(live.monitor, self._on_monitor_end)
         else:
             self._on_monitor_end()
-        self._node.endings.watch(live.init, self._on_end)
+        self._node.endings.watch(live.init, self._on_end, self._on_death)
         self._node.ooms.watch(self._container, self._on_oom)
 
     def _on_end(self) -> None:
         self.ended = True
         self._wake()
+
+    def _on_death(self) -> None:
+        """Its process is dead, and conmon asks in a moment how it ended, unless it hangs."""
+        after = 0.0
+        for wait, remedy in _REMEDIES:
+            after += wait
+            asyncio.get_running_loop().call_later(after, self._help, remedy)
+
+    def _help(self, remedy: Callable[[Process], None]) -> None:
+        if not self.ended and self._live is not None and self._live.monitor is not None:
+            remedy(self._live.monitor)
 
     def _on_monitor_end(self) -> None:
         """conmon ends after its container; before it, it was killed."""
@@ -245,10 +253,17 @@ class Attempt:
 
     def _on_oom(self) -> None:
         """Whether it was a child is known once init has had the time to end of it."""
-        asyncio.get_running_loop().call_later(_OOM_SETTLES, self._after_oom)
+        self._look_at_init(_OOM_SETTLES)
 
-    def _after_oom(self) -> None:
-        if self._live is not None and not self._live.init.has_ended():
+    def _look_at_init(self, pause: float) -> None:
+        asyncio.get_running_loop().call_later(pause, self._after_oom, pause)
+
+    def _after_oom(self, pause: float) -> None:
+        if self._live is None or self._live.init.has_ended():
+            return
+        if self._live.init.is_dying():
+            self._look_at_init(2 * pause)
+        else:
             self.child_killed = True
             self._wake()
 
@@ -275,14 +290,16 @@ class Attempt:
         await asyncio.to_thread(bundle.remove, self._folder, self._container.bundle)
 
     async def _monitor_end(self, monitor: Process) -> bool:
-        """conmon ends right after its container; it is given a moment, then it is killed: False."""
-        try:
-            async with asyncio.timeout(_EXIT_FILE_WAIT):
-                await monitor.end()
-        except TimeoutError:
-            monitor.signal(signal.SIGKILL)
-            return False
-        return True
+        """conmon ends right after its container. One that hangs is helped, and then killed: False."""
+        for wait, remedy in _REMEDIES:
+            try:
+                async with asyncio.timeout(wait):
+                    await monitor.end()
+                    return True
+            except TimeoutError:
+                remedy(monitor)
+                self._monitor_hung = True
+        return False
 
     async def _exit_code(self) -> int | None:
         """The code in conmon's exit file; while conmon lives it may still be about to write it."""

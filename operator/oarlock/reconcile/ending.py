@@ -17,12 +17,14 @@ class Ending:
         exit_code: of conmon's exit file, where the wait status is not known.
         oom_killed: whether the kernel's OOM killer took a process of it.
         ago: seconds since then.
+        monitor_hung: whether conmon did not end by itself after it.
     """
 
     wait_status: int | None = None
     exit_code: int | None = None
     oom_killed: bool = False
     ago: float = 0.0
+    monitor_hung: bool = False
 
     @property
     def is_known(self) -> bool:

@@ -126,7 +126,8 @@ class Ledger:
         if rebooted:
             reason, message = "NodeRebooted", "it ended with the node's last boot"
         elif not ending.is_known:
-            unseen = "after its monitor was killed" if "MonitorLost" in current.concerns else "while nobody looked"
+            unseen = "while its monitor (conmon) hung" if ending.monitor_hung else "while nobody looked"
+            unseen = "after its monitor was killed" if "MonitorLost" in current.concerns else unseen
             reason, message = "ContainerStatusUnknown", f"it ended {unseen}; its exit code is not known"
         now = clock.boot_seconds()
         since_start = max(0.0, now - (now if rebooted or current.startedBoot is None else current.startedBoot))

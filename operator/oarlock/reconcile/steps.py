@@ -69,12 +69,10 @@ class Steps:
         attempt, current = self._attempt, self._record.current
         if attempt is None or current is None or current.stage != "started" or attempt.ended:
             return
-        killed_for = None if current.killedBoot is None else clock.boot_seconds() - current.killedBoot
+        killed_for = None
+        if current.killedBoot is not None and not attempt.is_dead:
+            killed_for = clock.boot_seconds() - current.killedBoot
         stuck = killed_for is not None and killed_for >= STUCK_AFTER
-        if stuck and attempt.awaits_its_monitor:
-            logger.warning("%s: it has ended, and its monitor (conmon) does not notice: killed", self._record.key)
-            attempt.end_monitor()
-            return
         seen = Condition(
             monitor_lost=attempt.monitor_lost,
             killed_for=killed_for,
