@@ -46,10 +46,20 @@ def frozen(pid: int) -> bool:
 
 def freeze(pid: int) -> None:
     """Freeze the cgroup that a process is in, past everybody."""
+    _write_state(pid, "1", "FROZEN")
+
+
+def thaw(pid: int) -> None:
+    """Thaw it, likewise."""
+    _write_state(pid, "0", "THAWED")
+
+
+def _write_state(pid: int, second: str, first: str) -> None:
+    """Of version 2 or 1."""
     if UNIFIED:
-        (folder_of(pid) / "cgroup.freeze").write_text("1")
+        (folder_of(pid) / "cgroup.freeze").write_text(second)
     else:
-        (folder_of(pid, "freezer") / "freezer.state").write_text("FROZEN")
+        (folder_of(pid, "freezer") / "freezer.state").write_text(first)
 
 
 def containers(cgroup: str) -> tuple[set[str], set[str]]:

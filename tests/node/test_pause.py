@@ -74,3 +74,19 @@ def test_what_somebody_else_froze_is_thawed_to_be_stopped(node_dirs: NodeDirs, b
         eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
         node.command("stop", "web")
         assert node.status("web")["exitCode"] == 7
+
+
+def test_what_somebody_else_froze_or_thawed_is_seen(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node_cgroups.freeze(pid)
+        eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
+        told = node.command("exec", "web", "--", "true", check=False).stderr
+        assert "resume it first (`oarlock unpause" in told
+        assert node.command("unpause", "web").stdout == "default/web unpaused\n"
+        assert not node_cgroups.frozen(pid)
+        node.command("pause", "web")
+        node_cgroups.thaw(pid)
+        assert node.command("pause", "web").stdout == "default/web paused\n"
+        assert node_cgroups.frozen(pid)

@@ -93,9 +93,7 @@ def test_a_container_cannot_have_more_memory_than_its_limit(node_dirs: NodeDirs,
         assert (ended["exitCode"], ended["oomKilled"], ended["reason"]) == (137, True, "OOMKilled")
 
 
-def test_a_memory_limit_that_init_itself_goes_beyond_names_the_field(
-    node_dirs: NodeDirs, busybox_rootfs: Path
-) -> None:
+def test_a_memory_limit_that_init_itself_goes_beyond_names_the_field(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(container("tiny", busybox_rootfs, "sleep", "9", resources={"limits": {"memory": "100m"}}))
         told = node.wait("tiny", lambda s: s["reason"] == "CreateContainerError")["message"]

@@ -97,9 +97,9 @@ def kill(cgroup: str) -> None:
 
 
 def frozen(cgroup: str) -> bool:
-    """See `Hierarchy`."""
+    """See `Hierarchy`. Not for a cgroup above it: that one's is not for a runtime to thaw."""
     with unless_gone():
-        return _freezer(cgroup).read_text().strip() != "THAWED"
+        return _freezer(cgroup).with_name("freezer.self_freezing").read_text().strip() == "1"
     return False
 
 

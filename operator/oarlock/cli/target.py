@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from oarlock.cgroups.place import place
+from oarlock.cgroups.place import Place, place
 from oarlock.cli import exitcodes
 from oarlock.cli.liveness import is_alive
 from oarlock.cli.records import Record, read_shelf
@@ -34,8 +36,9 @@ def find_target(configuration: Configuration, namespace: str | None, name: str) 
     current = record.current
     pid, start = current.get("pid"), current.get("pidStart")
     if not pid or not start or not is_alive(pid, start):
+        phase = "just ended" if record.phase in ("Running", "Paused") else record.phase
         raise exitcodes.Failure(
-            f"{record} does not run (it is {record.phase}); `oarlock inspect {record}` says why, "
+            f"{record} does not run (it is {phase}); `oarlock inspect {record}` says why, "
             f"`oarlock start {record}` starts what was stopped"
         )
     container_id, spec = str(current["containerID"]), current["spec"]
@@ -44,9 +47,15 @@ def find_target(configuration: Configuration, namespace: str | None, name: str) 
         runtime=Path(current["runtime"]),
         bundle=configuration.bundles_dir / container_id,
         log=Path(current["logPath"]),
-        place=place(current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock"), container_id),
+        place=place_of(current),
         terminal=bool(spec.get("tty")),
         stdin=bool(spec.get("stdin")),
         stdin_once=bool(spec.get("stdinOnce")),
     )
     return Target(record, container, int(pid), int(start))
+
+
+def place_of(current: Mapping[str, Any]) -> Place:
+    """The cgroups of a record's present attempt."""
+    manager, parent = current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock")
+    return place(manager, parent, str(current["containerID"]))

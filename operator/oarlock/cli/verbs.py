@@ -150,7 +150,7 @@ def _check(record: Record, verb: str) -> None:
     """Refuse what makes no sense now (`oci.go: PauseContainer`, which did not look)."""
     if verb == "pause" and record.phase not in ("Running", "Paused"):
         raise exitcodes.Failure(f"{record} is {record.phase}, and only what runs can be paused; `oarlock start` first")
-    if verb == "unpause" and "Paused" not in (record.phase, record.desired):
+    if verb == "unpause" and "Paused" not in (record.phase, record.desired) and not _frozen(record):
         raise exitcodes.Failure(f"{record} is not paused but {record.phase}")
     if verb == "delete" and record.source != KUBERNETES:
         file = (record.origin or "its manifest").rpartition(":")[0] or record.origin or "its manifest"
@@ -158,6 +158,14 @@ def _check(record: Record, verb: str) -> None:
             f"{record} comes from {record.origin or 'a manifest'}: remove that document "
             f"(or the file {file}) and the operator removes the container; `oarlock stop` only stops it"
         )
+
+
+def _frozen(record: Record) -> bool:
+    """Whether the kernel says that its processes are frozen, whoever did it."""
+    from oarlock.cgroups.hierarchy import hierarchy
+    from oarlock.cli.target import place_of
+
+    return "containerID" in record.current and hierarchy().frozen(place_of(record.current).container)
 
 
 def _override_now(path: Path) -> Mapping[str, Any]:
@@ -208,7 +216,11 @@ def _restarted(record: Record | None, before: Record) -> bool:
 
 
 def _paused(record: Record | None, _before: Record) -> bool:
-    return record is not None and record.phase == "Paused"
+    return record is not None and record.phase == "Paused" and _frozen(record)
+
+
+def _unpaused(record: Record | None, before: Record) -> bool:
+    return record is not None and _started(record, before) and not _frozen(record)
 
 
 def _gone(record: Record | None, _before: Record) -> bool:
@@ -244,6 +256,6 @@ WISHES: Mapping[str, Wish] = {
     "start": Wish("start", "started", _started, _start_failed),
     "restart": Wish("restart", "restarted", _restarted, _start_failed),
     "pause": Wish("pause", "paused", _paused, _start_failed),
-    "unpause": Wish("unpause", "unpaused", _started, _start_failed),
+    "unpause": Wish("unpause", "unpaused", _unpaused, _start_failed),
     "delete": Wish("delete", "deleted", _gone, _never),
 }

@@ -134,7 +134,7 @@ class Attempt:
                 if not await self._was_started(init):
                     return False
                 undo.pop_all()
-        current.stage, current.paused = "started", self._node.runtime.frozen(self._container)
+        current.stage = "started"
         if current.startedAt is None:  # started, and the operator killed before it could say so
             current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         self._hold(Live(init, adopt(current.monitorPID, current.monitorStart)))
@@ -175,6 +175,10 @@ class Attempt:
         """Its processes that the kernel cannot let go of just now."""
         return self._node.runtime.uninterruptible(self._container)
 
+    def see(self) -> None:
+        """Enter whether it is frozen now, whoever froze or thawed it."""
+        self.current.paused = self._node.runtime.frozen(self._container)
+
     async def freeze(self) -> None:
         """Freeze every process."""
         await self._node.runtime.pause(self._container)
@@ -182,7 +186,8 @@ class Attempt:
 
     async def thaw(self) -> None:
         """Thaw, whoever froze it; nothing when it is not frozen."""
-        if self.current.paused or self._node.runtime.frozen(self._container):
+        self.see()
+        if self.current.paused:
             await self._node.runtime.resume(self._container)
             self.current.paused = False
 

@@ -65,10 +65,11 @@ class Steps:
         return self._attempt is not None
 
     def notice(self, spec: Spec) -> None:
-        """Say what is amiss with a container that runs."""
+        """See whether a container that runs is frozen, and say what is amiss with it."""
         attempt, current = self._attempt, self._record.current
         if attempt is None or current is None or current.stage != "started" or attempt.ended:
             return
+        attempt.see()
         killed_for = None
         if current.killedBoot is not None and not attempt.is_dead:
             killed_for = clock.boot_seconds() - current.killedBoot

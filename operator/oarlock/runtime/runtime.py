@@ -157,6 +157,9 @@ class Runtime:
         """Thaw the container (`oci.go: UnpauseContainer`): without the runtime where that one fails.
 
         A frozen process does not end, so no stop may hang on the runtime.
+
+        Raises:
+            RuntimeFailure: it is frozen again at once.
         """
         try:
             await self._runtime(container, "resume", container.id)
@@ -165,6 +168,8 @@ class Runtime:
         if self.frozen(container):
             logger.warning("container %s: thawed without its runtime", container.id)
             self._hierarchy.thaw(container.place.container)
+            if self.frozen(container):
+                raise RuntimeFailure("it is frozen again as soon as it is thawed; see what else freezes its cgroup")
 
     async def exec_sync(self, container: Container, call: ExecProcess, timeout: float) -> ExecResult:
         """Run a command in a running container, to its end (`oci.go: ExecSync`): see `execution.exec_sync`."""
