@@ -22,6 +22,7 @@ from tests import node_cgroups
 from tests.entering import container_of, settings_of
 from tests.node_dirs import NodeDirs
 from tests.operating import PATIENCE, Operator, container, eventually, left, live_inits, operating
+from tests.terminals import at_a_terminal
 
 SCRIPT = Path(__file__).with_name("faulty_runtime")
 LONG = 60.0
@@ -435,6 +436,41 @@ def test_a_command_that_the_runtime_does_not_run_well_is_an_error_and_leaves_not
         errors = asyncio.run(all_exec(node, faulty, {"none": "c0"}, "true"))
         assert errors == {"none": None}
         nothing_left(node, faulty)
+
+
+FOREGROUND = EXEC | {
+    "hang": "faulty exec gave no answer within .* raise --runtime-timeout",
+    "hang-after": "faulty exec gave no answer within .* raise --runtime-timeout",
+    "lie": "told no process of its own",
+    "pidfile foreign": "told no process of its own",
+}
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_command_in_the_foreground_that_the_runtime_does_not_run_well_leaves_nothing(
+    node_dirs: NodeDirs, busybox_rootfs: Path, terminal: bool
+) -> None:
+    """At a terminal too, which the runtime makes."""
+    with broken(node_dirs) as (node, faulty):
+        config = node_dirs.root / "config.yaml"
+        config.write_text(f"runtimeTimeout: {faulty.timeout:.0f}s")
+        node.apply(*objects(["web"], busybox_rootfs, "Running"))
+        procs = node_cgroups.folder_of(node.wait("web", ready, LONG)["pid"], "pids") / "cgroup.procs"
+        for fault, told in FOREGROUND.items():
+            faulty.break_("exec", fault, "web")
+            how = ("-it",) if terminal else ()
+            command = ("exec", "--config", str(config), *how, "web", "--", "sleep", "4321")
+            if terminal:
+                with at_a_terminal(node, *command) as person:
+                    code, said = person.ends(), person.seen.decode()
+            else:
+                done = node.command(*command, check=False)
+                code, said = done.returncode, done.stderr
+            assert code == 1, fault
+            assert re.search(f"oarlock: default/web: .*{told}", said), (fault, said)
+            eventually(lambda: not any(map(is_command, procs.read_text().split())), f"{fault}: ended")
+            assert not list((node_dirs.run / "bundles").glob("*/exec-*"))
+        eventually(lambda: not faulty.processes(), "no process of the runtime is left")
 
 
 def is_command(pid: str) -> bool:

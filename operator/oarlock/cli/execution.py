@@ -14,7 +14,7 @@ from oarlock.cli import exitcodes, output, terminal
 from oarlock.cli.relay import Sink, Source, relay
 from oarlock.cli.signals import handling
 from oarlock.cli.target import Target, find_target
-from oarlock.errors import BundleError, ExecSyncError, ExecTimeout
+from oarlock.errors import BundleError, ExecSyncError, ExecTimeout, RuntimeFailure
 from oarlock.node.checked import find_program
 from oarlock.node.configuration import Configuration
 from oarlock.runtime.execprocess import ExecProcess, ExecUser
@@ -68,6 +68,9 @@ def execute(configuration: Configuration, namespace: str | None, name: str, call
         late = isinstance(error, ExecTimeout)
         code = exitcodes.TIMED_OUT if late else error.exit_code or exitcodes.FAILED
         raise exitcodes.Failure(f"{target.record}: {error.problem}", code) from None
+    except RuntimeFailure as error:
+        told = str(error).removeprefix(f"{target.container.id}: ")
+        raise exitcodes.Failure(f"{target.record}: {told}") from None
 
 
 def _streaming(configuration: Configuration, target: Target, process: ExecProcess, interactive: bool) -> int:

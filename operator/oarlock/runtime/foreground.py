@@ -21,9 +21,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeFailure, RuntimeTimeout
-from oarlock.linux.family import become_subreaper
-from oarlock.linux.process import Process, hold
+from oarlock.linux.family import become_subreaper, end_descendants
+from oarlock.linux.process import Process, hold, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import ENVIRONMENT, not_run
 from oarlock.runtime.container import Container
@@ -81,38 +82,64 @@ def foreground(
     """
     become_subreaper()
     with contextlib.ExitStack() as held:
-        try:
-            process = process_of(container.bundle, call)
-            folder = held.enter_context(_folder(container.bundle))
-            console = _Console(held, folder) if call.terminal else None
-        except FileNotFoundError:
-            raise ended(container.id) from None
-        streams = _Streams(held, stdin=interactive and not call.terminal)
-        stdin, out, err = streams.given
-        spec = held.enter_context(in_memory(process))
-        arguments = [
-            container.runtime,
-            *("--root", runtime_root),
-            *("exec", "--detach", "--pid-file", folder / "pid", "--process", f"/proc/self/fd/{spec}"),
-            *(("--console-socket", console.path) if console is not None else ()),
-            container.id,
-        ]
-        code = _run(arguments, (stdin, err if console else out, err), spec, deadline)
-        streams.close_given()
-        if code != 0:
-            if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
-                raise ended(container.id)
-            said = streams.words() or (console.words(held) if console is not None else "")
-            raise refusal(container.id, said, call.args[0])
-        started = _child(folder / "pid")
-        if started is None:
-            raise ExecSyncError(container.id, f"{container.runtime} said that it runs, and told no process of its own")
-        held.callback(started.close)
-        if console is None:
-            yield Foreground(started, streams.stdin, streams.stdout, streams.stderr)
-        else:
-            master = console.receive(held)
-            yield Foreground(started, master if interactive else None, master, None)
+        with contextlib.ExitStack() as failed:
+            failed.callback(_end_begun, container)
+            running = _begin(held, container, runtime_root, call, deadline, interactive=interactive)
+            failed.pop_all()
+        yield running
+
+
+def _begin(
+    held: contextlib.ExitStack,
+    container: Container,
+    runtime_root: Path,
+    call: ExecProcess,
+    deadline: float,
+    *,
+    interactive: bool,
+) -> Foreground:
+    try:
+        process = process_of(container.bundle, call)
+        folder = held.enter_context(_folder(container.bundle))
+        console = _Console(held, folder) if call.terminal else None
+    except FileNotFoundError:
+        raise ended(container.id) from None
+    streams = _Streams(held, stdin=interactive and not call.terminal)
+    stdin, out, err = streams.given
+    spec = held.enter_context(in_memory(process))
+    arguments = [
+        container.runtime,
+        *("--root", runtime_root),
+        *("exec", "--detach", "--pid-file", folder / "pid", "--process", f"/proc/self/fd/{spec}"),
+        *(("--console-socket", console.path) if console is not None else ()),
+        container.id,
+    ]
+    code = _run(arguments, (stdin, err if console else out, err), spec, deadline)
+    streams.close_given()
+    if code != 0:
+        if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
+            raise ended(container.id)
+        said = streams.words() or (console.words(held) if console is not None else "")
+        raise refusal(container.id, said, call.args[0])
+    started = _child(folder / "pid")
+    if started is None:
+        raise ExecSyncError(container.id, f"{container.runtime} said that it runs, and told no process of its own")
+    held.callback(started.close)
+    if console is None:
+        return Foreground(started, streams.stdin, streams.stdout, streams.stderr)
+    master = console.receive(held)
+    return Foreground(started, master if interactive else None, master, None)
+
+
+def _end_begun(container: Container) -> None:
+    """Kill what the runtime has begun in the container and is not known to run: this process has inherited it."""
+    for pid in hierarchy().processes(container.place.container):
+        begun = hold(pid) if parent(pid) == os.getpid() else None
+        if begun is not None:
+            begun.signal(signal.SIGSTOP)
+            for each in (*end_descendants(pid), begun):
+                each.signal(signal.SIGKILL)
+                each.close()
 
 
 @contextlib.contextmanager
