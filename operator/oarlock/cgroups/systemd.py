@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from dbus_fast import BusType, DBusError, Message, MessageType, Variant
@@ -17,10 +17,16 @@ from oarlock.cgroups.place import Manager, Place, place, slice_path
 
 _DESTINATION, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _INTERFACE = "org.freedesktop.systemd1.Manager"
-_ANSWER = 30.0
+_DBUS, _DBUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
+_ANSWER, _LAST_WORDS = 30.0, 1.0
+"""Seconds that systemd has for a job, and D-Bus to forget what was asked of it."""
 _DONE, _CANCELED = "done", "canceled"
 _STOPS = 3
 _NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+_BROKEN = (DBusError, EOFError, OSError)
+"""What a call ends with that is refused, or whose connection breaks."""
 
 
 class _Canceled(OSError):
@@ -86,19 +92,16 @@ class Systemd:
         try:
             async with asyncio.timeout(_ANSWER):
                 bus = await self._connected()
-                match = f"type='signal',interface='{_INTERFACE}',member='JobRemoved',arg2='{unit}'"
-                await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "AddMatch", "s", [match])
-                try:
+                async with _told_of_the_end(bus, unit):
                     await _call(bus, _DESTINATION, _PATH, member, signature, body)
                     result = await self._waiting[unit]
-                finally:
-                    await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "RemoveMatch", "s", [match])
         except TimeoutError:
             raise OSError(errno.ETIMEDOUT, f"systemd: {member} {unit}: not done within {_ANSWER:g} s") from None
-        except (DBusError, EOFError) as error:
+        except _BROKEN as error:
             if getattr(error, "type", None) == _NO_SUCH_UNIT:
                 return
-            raise OSError(errno.EIO, f"systemd: {member} {unit}: {error}") from error
+            said = error if isinstance(error, DBusError) else f"D-Bus: {error}"
+            raise OSError(errno.EIO, f"systemd: {member} {unit}: {said}") from error
         finally:
             self._waiting.pop(unit, None)
         if result != _DONE:
@@ -123,6 +126,19 @@ class Systemd:
             waiting = self._waiting.get(unit)
             if waiting is not None and not waiting.done():
                 waiting.set_result(result)
+
+
+@contextlib.asynccontextmanager
+async def _told_of_the_end(bus: MessageBus, unit: str) -> AsyncIterator[None]:
+    """Hear of the end of this unit's jobs, until the block is left: whatever D-Bus is up to then."""
+    match = f"type='signal',interface='{_INTERFACE}',member='JobRemoved',arg2='{unit}'"
+    await _call(bus, _DBUS, _DBUS_PATH, "AddMatch", "s", [match])
+    try:
+        yield
+    finally:
+        with contextlib.suppress(TimeoutError, *_BROKEN):
+            async with asyncio.timeout(_LAST_WORDS):
+                await _call(bus, _DBUS, _DBUS_PATH, "RemoveMatch", "s", [match])
 
 
 async def _call(bus: MessageBus, destination: str, path: str, member: str, signature: str, body: list[Any]) -> None:

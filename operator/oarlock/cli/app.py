@@ -211,6 +211,8 @@ def execute(
     from oarlock.cli.execution import Call, execute
 
     seconds = _seconds(timeout)
+    if seconds == 0:
+        raise typer.BadParameter("--timeout: 0 is no time for a command; give it some, as 5s")
     call = Call(tuple(command), interactive, tty, user, workdir, tuple(env or ()), seconds)
     return execute(configuration, _namespace(context, namespace), name, call)
 

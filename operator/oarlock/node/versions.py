@@ -157,5 +157,5 @@ def _started(path: Path) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            if process.poll() is None:
+            if process.returncode is None:  # so the number is still its own
                 os.killpg(process.pid, signal.SIGKILL)

@@ -13,10 +13,13 @@ def refusal(spec: Spec, policy: Policy) -> str | None:
     if security.privileged and not policy.allow_privileged:
         return "spec.securityContext.privileged: not allowed on this node; start the operator with --allow-privileged"
     if _untrusted_privileged(spec, policy) and not policy.allow_untrusted_privileged:
-        return (
-            "spec.trusted: an untrusted container may not be privileged; "
-            "drop one of them, or start the operator with --allow-untrusted-privileged"
-        )
+        untrusted = "spec.trusted: an untrusted container may not be privileged; drop one of them"
+        if spec.trusted:
+            untrusted = (
+                "spec.securityContext.privileged: not allowed where every container counts as untrusted "
+                "(--default-trust-level untrusted); drop it"
+            )
+        return f"{untrusted}, or start the operator with --allow-untrusted-privileged"
     if not policy.allow_privileged:
         if security.seccompProfile.type == "Unconfined":
             return (

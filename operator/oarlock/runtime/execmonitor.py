@@ -33,6 +33,8 @@ _BLOCK = 1 << 16
 _END = 5.0
 _MARGIN = 30
 """Seconds after which conmon itself ends a command whose caller is gone."""
+_LONGEST = 2**31 - 1
+"""conmon reads a C int."""
 
 
 @contextlib.asynccontextmanager
@@ -115,7 +117,7 @@ def _arguments(
         "--log-global-size-max", str(LOG_LIMIT),
         "--no-sync-log",
         "--exec-process-spec", f"/proc/self/fd/{spec}",
-        "-T", str(math.ceil(timeout) + _MARGIN),
+        "-T", str(min(math.ceil(timeout) + _MARGIN, _LONGEST)),
         *(["-t"] if call.terminal else []),
     ]  # fmt: skip
 

@@ -6,14 +6,17 @@ conmon writes its file into the bundle. Not every version of it watches on cgrou
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from oarlock.cgroups.hierarchy import hierarchy
+from oarlock.errors import ConfigurationError
 from oarlock.linux.inotify import Event, Inotify, Mask
 from oarlock.runtime.container import Container
 
+logger = logging.getLogger(__name__)
 FILE = "oom"
 _PAUSE = 1.0
 """Seconds between two looks at the events of a container that keeps running into its limit."""
@@ -44,10 +47,17 @@ class OomWatch:
         self._inotify.attach(loop, self._happened)
 
     def watch(self, container: Container, killed: Callable[[], None]) -> None:
-        """Call `killed` once or twice for the first OOM kill, also for one that was before."""
+        """Call `killed` once or twice for the first OOM kill, also for one that was before.
+
+        Where the kernel has no watch left, only what is looked at by itself tells of it: the exit.
+        """
         self.forget(container)
         watched = self._containers[container.id] = _Watched(container.id, container.place.lasting, killed)
-        self._add(watched, container.bundle, Mask.CREATE | Mask.ONLYDIR)
+        try:
+            self._add(watched, container.bundle, Mask.CREATE | Mask.ONLYDIR)
+        except ConfigurationError as error:
+            logger.warning("container %s: an OOM kill of a child is not told before its end: %s", container.id, error)
+            return
         if (container.bundle / FILE).exists():
             killed()
         self._watch_count(watched)
@@ -70,7 +80,7 @@ class OomWatch:
             return
         try:
             self._add(watched, events, Mask.MODIFY | Mask.ONESHOT)
-        except FileNotFoundError:
+        except (FileNotFoundError, ConfigurationError):
             return
         if hierarchy().oom_kills(watched.cgroup):
             watched.killed()
