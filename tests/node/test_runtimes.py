@@ -94,6 +94,34 @@ def test_a_missing_runtime_ends_the_start_and_is_named(node_dirs: NodeDirs) -> N
     assert not node_dirs.state.exists()
 
 
+def test_conmon_and_its_runtime_have_the_environment_that_is_configured(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    seen, wrapper = node_dirs.root / "seen", node_dirs.root / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\necho "$DEPTH of $*" >> {seen}\nexec {shutil.which(RUNTIME)} "$@"\n')
+    wrapper.chmod(0o755)
+    given = ("--conmon-env", "DEPTH=a b", "--conmon-env", "TMPDIR=/var/tmp")
+    with operating(node_dirs, "--runtime-trusted", str(wrapper), *given) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+        monitor = node.wait("web", lambda s: s["phase"] == "Running")["monitorPID"]
+        environment = dict(
+            each.split("=", 1) for each in Path(f"/proc/{monitor}/environ").read_text().split("\0") if each
+        )
+        assert {name for name in environment if not name.startswith("_OCI_")} == {"PATH", "LC_ALL", "DEPTH", "TMPDIR"}
+        node.command("exec", *given, "web", "--", "true")
+        node.command("exec", *given, "--timeout", "20s", "web", "--", "true")
+        assert node.command("exec", "web", "--", "env").stdout.count("DEPTH") == 0
+        node.command("stop", "web")
+    calls = [line for line in seen.read_text().splitlines() if line.startswith("a b of ")]
+    assert {verb for line in calls for verb in ("create", "start", "exec", "delete") if f" {verb} " in line} == {
+        *("create", "start", "exec", "delete")
+    }
+    assert sum(" exec " in line for line in calls) == 2
+    refused = Operator(node_dirs).command("run", "--conmon-env", "NOTIFY_SOCKET=/x", check=False)
+    assert refused.returncode == 2
+    assert "--conmon-env: NOTIFY_SOCKET would keep conmon or the runtime from answering" in refused.stderr
+
+
 def test_version_asks_conmon_and_each_runtime(node_dirs: NodeDirs) -> None:
     kata, gone = another(node_dirs, "kata-runtime"), node_dirs.root / "gone"
     node = Operator(node_dirs)

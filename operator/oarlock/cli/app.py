@@ -175,7 +175,7 @@ def logs(
 
 
 @app.command("exec")
-@configured(*NODE, "conmon", "runtime_timeout")
+@configured(*NODE, "conmon", "conmon_env", "runtime_timeout")
 def execute(
     context: typer.Context,
     name: Name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from oarlock.cli.target import Target, find_target
 from oarlock.errors import BundleError, ExecSyncError, ExecTimeout, RuntimeFailure
 from oarlock.node.checked import find_program
 from oarlock.node.configuration import Configuration
+from oarlock.node.settings import monitor_settings
 from oarlock.runtime.execprocess import ExecProcess, ExecUser
 from oarlock.runtime.foreground import Foreground, foreground
 
@@ -77,8 +79,8 @@ def _streaming(configuration: Configuration, target: Target, process: ExecProces
     pending: list[int] = []
     with contextlib.ExitStack() as held:
         held.enter_context(handling(PASSED_ON, pending.append))
-        root, deadline = configuration.runtime_root, configuration.runtime_timeout
-        running = held.enter_context(foreground(target.container, root, process, deadline, interactive=interactive))
+        settings = monitor_settings(configuration)
+        running = held.enter_context(foreground(settings, target.container, process, interactive=interactive))
         held.enter_context(handling(PASSED_ON, running.signal))
         for number in pending:
             running.signal(number)
@@ -129,15 +131,9 @@ def _to_its_end(configuration: Configuration, target: Target, process: ExecProce
     import asyncio
 
     from oarlock.runtime.execution import exec_sync
-    from oarlock.runtime.monitor import MonitorSettings
 
-    settings = MonitorSettings(
-        conmon=find_program("conmon", configuration.conmon),
-        runtime_root=configuration.runtime_root,
-        exits=configuration.exits_dir,
-        sockets=configuration.sockets_dir,
-        runtime_timeout=configuration.runtime_timeout,
-    )
+    conmon = find_program("conmon", configuration.conmon)
+    settings = dataclasses.replace(monitor_settings(configuration), conmon=conmon)
     if sys.version_info < (3, 12):
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     by: list[int] = []

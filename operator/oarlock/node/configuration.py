@@ -116,6 +116,14 @@ class Configuration:
         "NAME=PROGRAM",
         several=True,
     )
+    conmon_env: tuple[tuple[str, str], ...] = declared(
+        (),
+        "A further variable of conmon's and the runtime's environment; may be given several times.",
+        values.variable,
+        "Runtime",
+        "NAME=VALUE",
+        several=True,
+    )
     default_trust_level: TrustLevel = declared(
         TrustLevel.TRUSTED,
         "What containers are unless they say trusted: false; with untrusted, all of them are.",

@@ -28,6 +28,7 @@ from oarlock.node.configuration import Configuration
 from oarlock.node.logging import set_up
 from oarlock.node.readiness import Readiness
 from oarlock.node.rotation import LogKeeper
+from oarlock.node.settings import monitor_settings
 from oarlock.node.values import TrustLevel
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.engine import Engine
@@ -35,7 +36,6 @@ from oarlock.reconcile.node import Node, Policy
 from oarlock.reconcile.ports import EventKind
 from oarlock.records.model import FORMAT
 from oarlock.records.store import Store
-from oarlock.runtime.monitor import MonitorSettings
 from oarlock.runtime.oom import OomWatch
 from oarlock.runtime.runtime import Runtime
 from oarlock.sources.manifests.source import ManifestSource
@@ -176,15 +176,6 @@ def _overridden(engine: Engine, events: list[Event]) -> None:
 
 
 def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, reporters: dict[str, Any]) -> Node:
-    settings = MonitorSettings(
-        conmon=configuration.conmon,
-        runtime_root=configuration.runtime_root,
-        exits=configuration.exits_dir,
-        sockets=configuration.sockets_dir,
-        no_pivot=configuration.no_pivot,
-        journald=configuration.journald,
-        runtime_timeout=configuration.runtime_timeout,
-    )
     policy = Policy(
         runtime_trusted=configuration.runtime_trusted,
         runtime_untrusted=configuration.runtime_untrusted,
@@ -207,7 +198,7 @@ def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, report
         boot=boot_id(),
         containers=configuration.containers_dir,
         bundles=configuration.bundles_dir,
-        runtime=Runtime(settings, cgroups, create_timeout=configuration.create_timeout),
+        runtime=Runtime(monitor_settings(configuration), cgroups, create_timeout=configuration.create_timeout),
         store=Store(configuration.records_dir, configuration.node_name),
         endings=endings,
         ooms=ooms,

@@ -130,6 +130,16 @@ def named_program(given: str) -> tuple[str, Path]:
     return name, program(path)
 
 
+def variable(given: str) -> tuple[str, str]:
+    """NAME=VALUE for the environment of conmon and the runtime, but for what would change how they are spoken to."""
+    name, found, value = given.partition("=")
+    if not found or not name or "\0" in given:
+        raise ValueError(f"{given!r} is no variable; write NAME=VALUE, as TMPDIR=/var/tmp")
+    if name == "NOTIFY_SOCKET" or name.startswith(("LISTEN_", "_OCI_")):
+        raise ValueError(f"{name} would keep conmon or the runtime from answering; leave it out")
+    return name, value
+
+
 def node_name(given: str) -> str:
     """A node's name as Kubernetes allows it (RFC 1123 subdomain); empty = the host's."""
     if given and (len(given) > 253 or not _SUBDOMAIN.fullmatch(given)):

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oarlock.errors import RuntimeFailure, RuntimeTimeout
@@ -19,7 +19,9 @@ a LISTEN_PID makes create fail."""
 _END = 5.0
 
 
-async def run(arguments: Sequence[str | Path], *, name: str, timeout: float) -> str:
+async def run(
+    arguments: Sequence[str | Path], *, name: str, timeout: float, environment: Mapping[str, str] = ENVIRONMENT
+) -> str:
     """Run one command of the runtime, in a process group of its own, and return what it printed.
 
     Args:
@@ -35,7 +37,7 @@ async def run(arguments: Sequence[str | Path], *, name: str, timeout: float) -> 
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=ENVIRONMENT,
+            env=environment,
             umask=0o022,
             process_group=0,
         )

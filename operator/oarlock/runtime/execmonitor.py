@@ -22,7 +22,7 @@ from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, session_of
 from oarlock.linux.process import Process, has_ended, hold, parent
 from oarlock.linux.removal import remove_tree
-from oarlock.runtime.command import ENVIRONMENT, not_run
+from oarlock.runtime.command import not_run
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
@@ -69,7 +69,7 @@ async def executing(
             conmon = await asyncio.create_subprocess_exec(
                 *_arguments(settings, container, call, spec, log_end.fileno(), timeout),
                 cwd=folder,
-                env=ENVIRONMENT | pipes,
+                env={**settings.environment, **pipes},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,

@@ -26,9 +26,10 @@ from oarlock.errors import ExecSyncError, RuntimeFailure, RuntimeTimeout
 from oarlock.linux.family import become_subreaper, end_descendants
 from oarlock.linux.process import Process, hold, parent
 from oarlock.linux.removal import remove_tree
-from oarlock.runtime.command import ENVIRONMENT, not_run
+from oarlock.runtime.command import not_run
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
+from oarlock.runtime.monitor import MonitorSettings
 
 _ANSWER = 30.0
 _WORDS = 1 << 16
@@ -68,12 +69,11 @@ class Foreground:
 
 @contextlib.contextmanager
 def foreground(
-    container: Container, runtime_root: Path, call: ExecProcess, deadline: float, *, interactive: bool
+    settings: MonitorSettings, container: Container, call: ExecProcess, *, interactive: bool
 ) -> Iterator[Foreground]:
     """A command in a running container.
 
     Args:
-        deadline: seconds that the runtime has to run it.
         interactive: whether it gets an input; otherwise its reads are at the end at once.
 
     Raises:
@@ -84,19 +84,13 @@ def foreground(
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as failed:
             failed.callback(_end_begun, container)
-            running = _begin(held, container, runtime_root, call, deadline, interactive=interactive)
+            running = _begin(held, settings, container, call, interactive=interactive)
             failed.pop_all()
         yield running
 
 
 def _begin(
-    held: contextlib.ExitStack,
-    container: Container,
-    runtime_root: Path,
-    call: ExecProcess,
-    deadline: float,
-    *,
-    interactive: bool,
+    held: contextlib.ExitStack, settings: MonitorSettings, container: Container, call: ExecProcess, *, interactive: bool
 ) -> Foreground:
     try:
         process = process_of(container.bundle, call)
@@ -109,12 +103,12 @@ def _begin(
     spec = held.enter_context(in_memory(process))
     arguments = [
         container.runtime,
-        *("--root", runtime_root),
+        *("--root", settings.runtime_root),
         *("exec", "--detach", "--pid-file", folder / "pid", "--process", f"/proc/self/fd/{spec}"),
         *(("--console-socket", console.path) if console is not None else ()),
         container.id,
     ]
-    code = _run(arguments, (stdin, err if console else out, err), spec, deadline)
+    code = _run(arguments, (stdin, err if console else out, err), spec, settings)
     streams.close_given()
     if code != 0:
         if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
@@ -223,17 +217,18 @@ def _file(held: contextlib.ExitStack, fd: int, mode: str) -> FileIO:
     return held.enter_context(FileIO(fd, mode))
 
 
-def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int, deadline: float) -> int:
+def _run(arguments: Sequence[str | Path], streams: Sequence[FileIO], spec: int, settings: MonitorSettings) -> int:
     """Run the runtime until it has started the command; its exit code.
 
     Raises:
         RuntimeTimeout: it gave no answer and was killed.
     """
     stdin, out, err = streams
+    deadline = settings.runtime_timeout
     name = f"{Path(arguments[0]).name} exec"
     how: dict[str, Any] = {"stdin": stdin, "stdout": out, "stderr": err, "pass_fds": (spec,)}
     try:
-        begun = subprocess.Popen(arguments, env=ENVIRONMENT, umask=0o022, process_group=0, **how)
+        begun = subprocess.Popen(arguments, env=settings.environment, umask=0o022, process_group=0, **how)
     except (FileNotFoundError, PermissionError) as error:
         raise RuntimeFailure(not_run(name, error)) from None
     with begun as process:

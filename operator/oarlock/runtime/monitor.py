@@ -12,7 +12,8 @@ import json
 import os
 import socket
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from oarlock.cgroups.manager import CgroupManager
@@ -37,6 +38,8 @@ class MonitorSettings:
     journald: bool = False
     runtime_timeout: float = 30.0
     """Seconds that the runtime has for anything but create."""
+    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
+    """conmon's, and so the runtime's."""
 
 
 class Monitor:
@@ -72,7 +75,7 @@ class Monitor:
             self._process = subprocess.Popen(
                 self._arguments(),
                 cwd=self._container.bundle,
-                env=ENVIRONMENT | pipes,
+                env={**self._settings.environment, **pipes},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,

@@ -303,7 +303,8 @@ class Runtime:
         by_systemd = ("--systemd-cgroup",) if container.place.by_systemd else ()
         command = [container.runtime, "--root", self._settings.runtime_root, *by_systemd, *arguments]
         name = f"{container.runtime.name} {arguments[0]}"
-        return await run(command, name=name, timeout=self._settings.runtime_timeout)
+        settings = self._settings
+        return await run(command, name=name, timeout=settings.runtime_timeout, environment=settings.environment)
 
 
 async def _killed(pids: Iterable[int], kill: Callable[[], None]) -> bool:
