@@ -165,6 +165,8 @@ async def test_a_flood_is_cut_off_and_said_so(node_dirs: NodeDirs, busybox_rootf
         assert (len(result.stdout) + len(result.stderr), result.truncated, result.exit_code) == (OUTPUT_LIMIT, True, 4)
         exact = await inside.exec("sh", "-c", f"head -c {OUTPUT_LIMIT} /dev/zero")
         assert (len(exact.stdout), exact.truncated) == (OUTPUT_LIMIT, False)
+        many = await inside.exec("seq", "1000000")
+        assert (len(many.stdout), many.truncated) == (6888896, False)
         with pytest.raises(ExecTimeout) as told:
             await inside.exec("yes", "y" * 1000, timeout=3 * PATIENCE)
         assert told.value.stdout.startswith(b"y" * 1000 + b"\ny")

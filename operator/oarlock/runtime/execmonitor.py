@@ -27,8 +27,9 @@ from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
 
-LOG_LIMIT = 32 << 20
-"""Bytes that conmon writes for a command: 46 a line are its own. What comes after it reads and drops."""
+LOG_LIMIT = 800 << 20
+"""Bytes that conmon writes for a command: 46 a line are its own, so that 16 MiB of empty lines are less than this. What
+comes after it reads and drops."""
 _BLOCK = 1 << 16
 _END = 5.0
 _MARGIN = 30

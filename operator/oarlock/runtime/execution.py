@@ -73,7 +73,8 @@ class Output:
     def feed(self, block: bytes) -> None:
         """Take what conmon wrote next; b"" says that nothing follows."""
         self._read += len(block)
-        self._take(self._splitter.feed(block) if block else self._splitter.finish())
+        if not self.truncated:
+            self._take(self._splitter.feed(block) if block else self._splitter.finish())
         self.truncated |= self._read >= self.log_limit
 
     def _take(self, entries: Iterator[Entry]) -> None:
