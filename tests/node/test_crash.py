@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,6 +190,61 @@ def test_a_kill_around_the_freezer_is_repaired(
         assert agree(node)
     finally:
         node.kill()
+
+
+def test_a_stranger_with_a_recorded_pid_is_left_alone(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """The container ends while the operator is away, and other processes get the pids that it and its monitor had."""
+    with operating(node_dirs) as node, subprocess.Popen(["sleep", "1000"]) as stranger:
+        try:
+            script = "until [ -e /go ]; do sleep 0.1; done; exit 5"
+            node.apply(container("job", busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=0))
+            status = node.wait("job", lambda s: s["phase"] == "Running")
+            node.kill()
+            Path(f"/proc/{status['pid']}/root/go").touch()
+            eventually(lambda: not live_inits(node_dirs), "the container ended")
+            path = node_dirs.state / "records" / f"{node.records()['job']['uid']}.json"
+            record = json.loads(path.read_text())
+            record["current"] |= {"pid": stranger.pid, "monitorPID": stranger.pid}
+            path.write_text(json.dumps(record))
+            assert node.command("exec", "job", "--", "true", check=False).returncode == 1
+            node.start()
+            told = node.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1)
+            assert told["lastState"]["terminated"]["exitCode"] == 5
+            node.apply()
+            eventually(lambda: not node.records() and agree(node), "nothing is left")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_operations_that_overlap_are_done_one_after_another(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Thirty commands for one object at once, while its manifest changes too: the last word counts."""
+    chance = random.Random(20261126)
+    with operating(node_dirs) as node, contextlib.ExitStack() as begun:
+        for number in range(30):
+            if number % 10 == 0:
+                fields = {"env": [{"name": "N", "value": str(number)}], "terminationGracePeriodSeconds": 1}
+                node.apply(container("web", busybox_rootfs, *SLEEPER, **fields))
+                node.wait("web", lambda s: s["phase"] != "Pending")
+            verb = chance.choice(("stop", "start", "restart", "pause", "unpause"))
+            output = begun.enter_context((node_dirs.root / f"{number}.out").open("wb"))
+            command = [sys.executable, "-m", "oarlock", verb, "web", "--no-wait"]
+            begun.enter_context(
+                subprocess.Popen(command, env=node.environment, stdout=output, stderr=subprocess.STDOUT)
+            )
+            assert at_most_one_each(node), live_inits(node_dirs)
+            time.sleep(chance.uniform(0, 0.2))
+        begun.close()
+        assert at_most_one_each(node), live_inits(node_dirs)
+        node.command("start", "web")
+        status = node.status("web")
+        assert (status["phase"], node_cgroups.frozen(status["pid"])) == ("Running", False)
+        exits = [each["attempt"] for each in node.records()["web"]["exits"]]
+        assert exits == sorted(set(exits))
+        assert "a defect" not in node.log()
+        node.command("stop", "web")
+        assert node.status("web")["exitCode"] == 7
+        eventually(lambda: agree(node), "nothing is left")
 
 
 def test_fifty_kills_at_random_moments(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
