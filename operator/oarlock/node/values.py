@@ -54,6 +54,7 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SLICE = re.compile(r"[A-Za-z0-9_.\\:]+(-[A-Za-z0-9_.\\:]+)*\.slice")
 _ADDRESS = re.compile(r"([-.\w]+|\[[0-9a-fA-F:.]+(%\w+)?\])?:(?P<port>\d{1,5})")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -133,7 +134,7 @@ def named_program(given: str) -> tuple[str, Path]:
 def variable(given: str) -> tuple[str, str]:
     """NAME=VALUE for the environment of conmon and the runtime, but for what would change how they are spoken to."""
     name, found, value = given.partition("=")
-    if not found or not name or "\0" in given:
+    if not found or not _VARIABLE.fullmatch(name) or not value.isprintable():
         raise ValueError(f"{given!r} is no variable; write NAME=VALUE, as TMPDIR=/var/tmp")
     if name == "NOTIFY_SOCKET" or name.startswith(("LISTEN_", "_OCI_")):
         raise ValueError(f"{name} would keep conmon or the runtime from answering; leave it out")
