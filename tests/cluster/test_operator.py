@@ -107,6 +107,10 @@ def test_the_command_pauses_and_unpauses_an_api_object(served: Served, busybox_r
         assert served.object("web")["spec"]["state"] == state
         assert node_cgroups.frozen(pid) == (state == "Paused")
         served.wait("web", lambda s, state=state: (s["phase"], s["pid"]) == (state, pid))
+        # What somebody else did to it is mended, though there is nothing to change in the API.
+        (node_cgroups.thaw if state == "Paused" else node_cgroups.freeze)(pid)
+        served.node.command(verb, "web", "--kubeconfig", kubeconfig)
+        assert node_cgroups.frozen(pid) == (state == "Paused")
 
 
 def test_a_killed_monitor_is_an_event_and_a_condition(served: Served, busybox_rootfs: Path) -> None:
@@ -239,5 +243,10 @@ def test_a_name_belongs_to_the_source_that_had_it_first(served: Served, busybox_
     served.apply(container("web", busybox_rootfs, *SLEEPER))
     status = served.wait("web", lambda s: s["reason"] == "NameTaken")
     assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
+    served.node.kill()
+    served.node.start()
+    served.node.wait_ready(2)
+    time.sleep(1)  # for what should not happen
+    assert served.object("web")["status"]["reason"] == "NameTaken"
     (served.node.dirs.manifests / "objects.yaml").unlink()
     assert served.wait("web", lambda s: s["phase"] == "Running")["pid"]

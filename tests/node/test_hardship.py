@@ -323,9 +323,16 @@ def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox
         assert not stray.exists()
 
 
-def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    unit = node_cgroups.folder("/oar-unit", "freezer")
+@pytest.mark.parametrize("controller", ["freezer", "cpuset"])
+def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(
+    node_dirs: NodeDirs, busybox_rootfs: Path, controller: str
+) -> None:
+    """A new cpuset of version 1 takes no process until it has CPUs."""
+    unit = node_cgroups.folder(f"/oar-{controller}", controller)
     unit.mkdir(exist_ok=True)
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (unit / name).exists() and not (unit / name).read_text().strip():
+            (unit / name).write_text((unit.parent / name).read_text())
     with operating(node_dirs) as node:
         assert node.process is not None
         (unit / "cgroup.procs").write_text(str(node.process.pid))
@@ -333,7 +340,7 @@ def test_a_monitor_leaves_the_unit_that_the_operator_runs_in(node_dirs: NodeDirs
         status = node.wait("web", lambda s: s["phase"] == "Running")
         assert set(map(int, (unit / "cgroup.procs").read_text().split())) == {node.process.pid}
         own = f"oarlock-conmon-{status['containerID'].removeprefix('oarlock://')}"
-        monitor = node_cgroups.folder_of(status["monitorPID"], "freezer")
-        assert (monitor.parent, monitor.stem) == (node_cgroups.folder(node_dirs.cgroup, "freezer"), own)
-        assert "oar-unit" not in Path(f"/proc/{status['pid']}/cgroup").read_text()
+        monitor = node_cgroups.folder_of(status["monitorPID"], controller)
+        assert (monitor.parent, monitor.stem) == (node_cgroups.folder(node_dirs.cgroup, controller), own)
+        assert unit.name not in Path(f"/proc/{status['pid']}/cgroup").read_text()
     unit.rmdir()

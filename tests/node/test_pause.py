@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from pathlib import Path
 
 from tests import node_cgroups
@@ -90,3 +92,28 @@ def test_what_somebody_else_froze_or_thawed_is_seen(node_dirs: NodeDirs, busybox
         node_cgroups.thaw(pid)
         assert node.command("pause", "web").stdout == "default/web paused\n"
         assert node_cgroups.frozen(pid)
+
+
+def test_a_stop_does_not_wait_for_whoever_freezes_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Version 2 kills what is frozen; version 1 keeps the signal until the thaw."""
+    ended = threading.Event()
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=1))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+
+        def freeze_again_and_again() -> None:
+            with contextlib.suppress(OSError):  # its cgroup is gone
+                while not ended.is_set():
+                    node_cgroups.freeze(pid)
+
+        freezer = threading.Thread(target=freeze_again_and_again)
+        freezer.start()
+        try:
+            node.command("stop", "web", "--no-wait")
+            eventually(lambda: "KILL sent" in node.log(), "it is killed")
+        finally:
+            ended.set()
+            freezer.join()
+        with contextlib.suppress(OSError):
+            node_cgroups.thaw(pid)
+        assert node.wait("web", lambda s: s["phase"] == "Stopped")["exitCode"] == 137

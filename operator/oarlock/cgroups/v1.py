@@ -42,7 +42,16 @@ def adopt(pid: int, cgroup: str) -> None:
         node = _node(controller)
         for name in _names(cgroup):
             node = node.create_cgroup(name)
+            if controller == "cpuset":
+                _fill(_folder(node))
         (_folder(node) / "cgroup.procs").write_text(str(pid))
+
+
+def _fill(folder: Path) -> None:
+    """A new cpuset has no CPUs and no memory nodes, and takes no process then (cpuset(7)): it gets its parent's."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not (folder / name).read_text().strip():
+            (folder / name).write_text((folder.parent / name).read_text())
 
 
 def remove(cgroup: str) -> None:

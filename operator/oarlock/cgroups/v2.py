@@ -59,8 +59,8 @@ def kill(cgroup: str) -> None:
 
 
 def frozen(cgroup: str) -> bool:
-    """See `Hierarchy`. crun freezes the cgroup that it made below the one that systemd made."""
-    for folder in _folders(cgroup):
+    """See `Hierarchy`. What a container has frozen below its own cgroup is its own affair."""
+    for folder in _frozen_by_runtimes(cgroup):
         with unless_gone():
             if (folder / "cgroup.freeze").read_text().strip() == "1":
                 return True
@@ -69,7 +69,7 @@ def frozen(cgroup: str) -> bool:
 
 def thaw(cgroup: str) -> None:
     """See `Hierarchy`."""
-    for folder in _folders(cgroup):
+    for folder in _frozen_by_runtimes(cgroup):
         with unless_gone():
             (folder / "cgroup.freeze").write_text("0")
 
@@ -114,6 +114,11 @@ def _keyed(path: Path) -> dict[str, int]:
         lines = path.read_text().splitlines()
         return {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
     return {}
+
+
+def _frozen_by_runtimes(cgroup: str) -> tuple[Path, Path]:
+    """crun freezes the cgroup that it made below the one that systemd made."""
+    return _folder(cgroup), _folder(cgroup) / "container"
 
 
 def _folders(cgroup: str) -> Iterator[Path]:

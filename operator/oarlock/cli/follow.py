@@ -139,7 +139,7 @@ def _ended(record: Record | None, configuration: Configuration) -> bool:
     """Whether nothing more will be written: settled or deleted, or dead while no operator runs."""
     if record is None:
         return True
-    if record.phase in SETTLED and not record.status.get("pid"):
+    if record.phase in {*SETTLED, "Unknown"} and not record.status.get("pid"):
         return True
     if find_operator(configuration.lock_file).running:
         return False

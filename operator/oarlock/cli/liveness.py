@@ -16,13 +16,17 @@ def boot_id() -> str:
 
 
 def is_alive(pid: int, start: int | None) -> bool:
-    """Whether this very process runs: the pid exists, started then (field 22 of its stat), is no zombie."""
+    """Whether this very process runs: the pid exists, started then (field 22 of its stat), is no zombie.
+
+    One whose first thread alone has ended looks like a zombie, but for the number of its threads (field 20).
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return fields[0] not in (b"Z", b"X") and (start is None or int(fields[19]) == start)
+    dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    return not dead and (start is None or int(fields[19]) == start)
 
 
 def ended_unseen(data: Mapping[str, Any], boot: str, exits_dir: Path) -> Mapping[str, Any] | None:

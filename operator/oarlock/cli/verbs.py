@@ -144,6 +144,15 @@ def _change_object(configuration: Configuration, record: Record, verb: str) -> N
         change = patch(record, verb, datetime.now(UTC))
         if change:
             asyncio.run(client.patch_object(configuration, record.namespace, record.name, record.uid, change))
+        else:
+            _wake(configuration.overrides_dir / f"{record.uid}.json")
+
+
+def _wake(override: Path) -> None:
+    """Have the operator look at an object again whose desired state is the same: the kernel's may not be."""
+    override.parent.mkdir(mode=0o700, exist_ok=True)
+    override.touch()
+    override.unlink()
 
 
 def _check(record: Record, verb: str) -> None:

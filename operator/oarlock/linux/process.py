@@ -52,9 +52,9 @@ def parent(pid: int) -> int | None:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether the process is dead, reaped or not."""
+    """Whether the process is dead, reaped or not; not while it has threads left, though its first one has ended."""
     told = facts(pid)
-    return told is None or told[0] in (b"Z", b"X")
+    return told is None or (told[0] in (b"Z", b"X") and int(told[17]) <= 1)
 
 
 def start_time(pid: int) -> int | None:
@@ -111,7 +111,7 @@ class Process:
     def is_dying(self) -> bool:
         """Whether it is on its way out (PF_EXITING) or will be (KILL is pending): to free its memory takes a while."""
         told = facts(self.pid)
-        if told is None or int(told[6]) & 0x4:
+        if told is None or (int(told[6]) & 0x4 and int(told[17]) <= 1):
             return True
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             lines = Path(f"/proc/{self.pid}/status").read_bytes().splitlines()
@@ -126,13 +126,21 @@ class Process:
 
     def sockets(self) -> Iterator[socket.socket]:
         """Each of its sockets, held here too (pidfd_getfd(2), from Linux 5.6 on): what is done to it counts there."""
-        with contextlib.suppress(OSError):  # it has ended, or the kernel or a policy does not let us
-            for name in os.listdir(f"/proc/{self.pid}/fd"):
-                if os.readlink(f"/proc/{self.pid}/fd/{name}").startswith("socket:"):
-                    held = _libc.syscall(_PIDFD_GETFD, self.fd, int(name), 0)
-                    if held >= 0:
-                        with socket.socket(fileno=held) as found:
-                            yield found
+        folder = Path(f"/proc/{self.pid}/fd")
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                found = self._socket(folder / name)
+                if found is not None:
+                    with found:
+                        yield found
+
+    def _socket(self, link: Path) -> socket.socket | None:
+        """The socket at this link below /proc/PID/fd; None when there is none, or the kernel does not let us."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(link).startswith("socket:"):
+                held = _libc.syscall(_PIDFD_GETFD, self.fd, int(link.name), 0)
+                return socket.socket(fileno=held) if held >= 0 else None
+        return None
 
     async def end(self) -> None:
         """Wait until it is dead, reaped or not."""

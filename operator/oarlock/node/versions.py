@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def named(programs: Iterable[Program]) -> dict[str, str | None]:
 def programs(configuration: Configuration) -> list[Program]:
     """conmon and each configured runtime, asked all at once."""
     found = [_found(label, option, program) for label, option, program in _wanted(configuration)]
-    answers = _ask({each.path for each in found if each.path is not None})
+    paths = {each.path for each in found if each.path is not None}
+    answers = _ask(paths, dict(configuration.conmon_env))
     told = [each if each.path is None else _told(each, answers[each.path]) for each in found]
     names = [each.name for each in told]
     return [
@@ -123,7 +124,7 @@ def _told(program: Program, answer: tuple[str, int] | str) -> Program:
     return dataclasses.replace(program, version=version)
 
 
-def _ask(paths: Iterable[Path]) -> dict[Path, tuple[str, int] | str]:
+def _ask(paths: Iterable[Path], variables: Mapping[str, str]) -> dict[Path, tuple[str, int] | str]:
     """Each program's output and exit code for `--version`; a sentence where it gave none."""
     deadline = time.monotonic() + ANSWER
     answers: dict[Path, tuple[str, int] | str] = {}
@@ -131,7 +132,7 @@ def _ask(paths: Iterable[Path]) -> dict[Path, tuple[str, int] | str]:
         running: list[tuple[Path, subprocess.Popen[bytes]]] = []
         for path in paths:
             try:
-                running.append((path, ended.enter_context(_started(path))))
+                running.append((path, ended.enter_context(_started(path, variables))))
             except OSError as error:
                 answers[path] = f"{path} cannot be executed: {error.strerror}"
         for path, process in running:
@@ -144,14 +145,14 @@ def _ask(paths: Iterable[Path]) -> dict[Path, tuple[str, int] | str]:
 
 
 @contextlib.contextmanager
-def _started(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(path: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """`path --version`, in a process group of its own; at the end it is ended with all that it began."""
     with subprocess.Popen(
         [path, "--version"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **variables},
         process_group=0,
     ) as process:
         try:

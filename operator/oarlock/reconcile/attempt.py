@@ -321,4 +321,5 @@ class Attempt:
         for entry in os.scandir(self._container.log.parent):
             number = entry.name.partition(".")[0]
             if number.isdigit() and int(number) <= self.current.attempt - _LOGS_KEPT:
-                os.unlink(entry.path)
+                with contextlib.suppress(FileNotFoundError):  # it was being compressed
+                    os.unlink(entry.path)

@@ -40,7 +40,7 @@ class Engine:
         records = self._node.store.load()
         await self._node.runtime.end_commands()
         await self._remove_strays(records)
-        for record in records:
+        for record in sorted(records, key=_claim):
             self._add(record, start=False)
             self._new_boot(record)
         await asyncio.gather(*(_take_up(keeper) for keeper in self._keepers.values()))
@@ -221,6 +221,11 @@ class Engine:
             "started": False,
             "conditions": [{"type": kind, "status": value, **words} for kind, value in values.items()],
         }
+
+
+def _claim(record: Record) -> tuple[bool, bool, str, str]:
+    """The order in which objects get their names: first those that had them."""
+    return record.current is None, record.status.get("reason") == "NameTaken", record.created, record.uid
 
 
 async def _take_up(keeper: Keeper) -> None:

@@ -43,6 +43,7 @@ class Ledger:
         self.waiting: tuple[str, str] | None = None
         self.telling = True
         self._saved: bytes | None = None
+        self._lasts = False
         self._failures = 0
         self._telling: asyncio.TimerHandle | None = None
         self._retrying: asyncio.TimerHandle | None = None
@@ -115,9 +116,9 @@ class Ledger:
     def _write(self, durable: bool) -> None:
         data = self.record.model_dump_json(exclude_none=True).encode()
         digest = hashlib.blake2b(data, digest_size=16).digest()
-        if digest != self._saved:
+        if digest != self._saved or (durable and not self._lasts):
             self._node.store.write(self.record.uid, data, durable=durable)
-            self._saved, self._failures = digest, 0
+            self._saved, self._lasts, self._failures = digest, durable, 0
 
     def ended(self, current: Current, ending: Ending, rebooted: bool) -> Exit:
         """Enter how an attempt that was started has ended."""

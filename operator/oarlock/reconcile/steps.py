@@ -146,7 +146,7 @@ class Steps:
         """Signal first, record then: after a crash between the two the signal is sent again, not forgotten."""
         assert self._attempt is not None
         current = self._attempt.current
-        await self._attempt.thaw()
+        await self._thaw_if_it_can_be(self._attempt)
         self._attempt.signal(number_of(stop_signal))
         current.stopSince, current.stopGrace, current.stopCause = clock.boot_seconds(), grace, cause
         self._done()
@@ -157,13 +157,20 @@ class Steps:
         """End it at once; recorded afterwards, as `terminate` does."""
         assert self._attempt is not None
         current = self._attempt.current
-        await self._attempt.thaw()
+        await self._thaw_if_it_can_be(self._attempt)
         await self._attempt.kill()
         if current.stopSince is None:
             current.stopSince, current.stopGrace = clock.boot_seconds(), 0.0
         current.killed, current.killedBoot, current.stopCause = True, clock.boot_seconds(), cause
         self._done()
         self._say("KILL sent, because it was %s", cause.lower())
+
+    async def _thaw_if_it_can_be(self, attempt: Attempt) -> None:
+        """Before a signal, which counts all the same when it is frozen again: cgroup v2 kills what is frozen."""
+        try:
+            await attempt.thaw()
+        except RuntimeFailure as error:
+            logger.warning("%s: %s", self._record.key, error)
 
     async def freeze(self, pause: bool) -> None:
         """Freeze it, or thaw it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,6 +13,8 @@ from pydantic import ValidationError
 from oarlock.errors import ForeignRecord, RecordError
 from oarlock.linux.files import sync_folder, write_atomic
 from oarlock.records.model import FORMAT, Record
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -20,26 +25,49 @@ class Store:
         self._node = node_name
 
     def load(self) -> list[Record]:
-        """Every record.
+        """Every record, as a loss of power has left it: one that never lasted is as good as none.
 
         Raises:
             ForeignRecord: one is of another node or of a newer format.
             RecordError: one cannot be read; the message names the file.
         """
+        for path in sorted(self._folder.glob("*.json")):
+            if not path.read_bytes().strip(b"\0"):  # it was not yet on the disk
+                self._restore(path)
         return [self._read(path) for path in sorted(self._folder.glob("*.json"))]
 
     def write(self, uid: str, data: bytes, *, durable: bool = True) -> None:
-        """Write a record (its JSON), atomically.
+        """Write a record (its JSON), atomically. The last durable one stays beside one that is not.
 
         Raises:
             OSError: nothing was changed.
         """
-        write_atomic(self._folder / f"{uid}.json", data, durable=durable)
+        path, lasting = self._folder / f"{uid}.json", self._lasting(uid)
+        if not durable:
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(path, lasting)
+        write_atomic(path, data, durable=durable)
+        if durable:
+            lasting.unlink(missing_ok=True)
 
     def remove(self, uid: str) -> None:
         """Forget an object; fine when it is forgotten already."""
+        self._lasting(uid).unlink(missing_ok=True)
         (self._folder / f"{uid}.json").unlink(missing_ok=True)
         sync_folder(self._folder)
+
+    def _lasting(self, uid: str) -> Path:
+        return self._folder / f".{uid}.lasting"
+
+    def _restore(self, path: Path) -> None:
+        """Go back to the durable record of an object; there is none of one whose very first write was not durable."""
+        lasting = self._lasting(path.stem)
+        found = lasting.exists() and bool(lasting.read_bytes().strip(b"\0"))
+        logger.warning("record %s was lost with the power: %s", path, "the one before counts" if found else "removed")
+        if found:
+            lasting.rename(path)
+        else:
+            self.remove(path.stem)
 
     def _read(self, path: Path) -> Record:
         try:

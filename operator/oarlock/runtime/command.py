@@ -19,9 +19,7 @@ a LISTEN_PID makes create fail."""
 _END = 5.0
 
 
-async def run(
-    arguments: Sequence[str | Path], *, name: str, timeout: float, environment: Mapping[str, str] = ENVIRONMENT
-) -> str:
+async def run(arguments: Sequence[str | Path], *, name: str, timeout: float, environment: Mapping[str, str]) -> str:
     """Run one command of the runtime, in a process group of its own, and return what it printed.
 
     Args:

@@ -122,6 +122,8 @@ def _begin(
     if console is None:
         return Foreground(started, streams.stdin, streams.stdout, streams.stderr)
     master = console.receive(held)
+    if master is None:
+        raise ExecSyncError(container.id, f"{container.runtime} said that it runs, and handed over no terminal")
     return Foreground(started, master if interactive else None, master, None)
 
 
@@ -181,12 +183,17 @@ class _Console:
         self._socket.settimeout(_ANSWER)
         self.path = f"/proc/{os.getpid()}/fd/{directory}/console"
 
-    def receive(self, held: contextlib.ExitStack) -> FileIO:
-        """The terminal's own end."""
-        connection, _ = self._socket.accept()
-        with connection:
-            connection.settimeout(_ANSWER)
-            fds = socket.recv_fds(connection, _WORDS, 1)[1]
+    def receive(self, held: contextlib.ExitStack) -> FileIO | None:
+        """The terminal's own end; None when the runtime hands over none."""
+        try:
+            connection, _ = self._socket.accept()
+            with connection:
+                connection.settimeout(_ANSWER)
+                fds = socket.recv_fds(connection, _WORDS, 1)[1]
+        except TimeoutError:
+            return None
+        if not fds:
+            return None
         os.set_inheritable(fds[0], False)
         return _file(held, fds[0], "r+b")
 
@@ -197,6 +204,8 @@ class _Console:
         if not poll.poll(0):
             return ""
         master = self.receive(held)
+        if master is None:
+            return ""
         os.set_blocking(master.fileno(), False)
         with contextlib.suppress(OSError):  # nothing was written: EIO
             return _DECORATION.sub("", (master.read(_WORDS) or b"").decode(errors="replace"))

@@ -112,3 +112,9 @@ def test_all_are_asked_at_once_and_a_hanging_one_is_cut_off(
     assert time.monotonic() - begin < 6
     assert found["runc"] == "1.1.5"
     assert [found[f"h{n}"] for n in range(4)] == [None] * 4
+
+
+def test_a_program_is_asked_in_the_environment_that_it_will_have(node: Configuration, tmp_path: Path) -> None:
+    script = '[ -n "$NEEDED" ] || exit 9; echo 1.2.3'
+    assert asked(node, tmp_path, script).usable is False
+    assert asked(dataclasses.replace(node, conmon_env=(("NEEDED", "x"),)), tmp_path, script).version == "1.2.3"

@@ -69,9 +69,7 @@ def test_a_newer_format_is_refused_and_left(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b'{"nodeName": "node-a"}', b'{"nodeName": "node-a", "x": 1}']
-)
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b'{"nodeName": "node-a"}', b'{"nodeName": "node-a", "x": 1}'])
 def test_a_broken_record_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "u-1.json"
     path.write_bytes(content)
@@ -84,3 +82,31 @@ def test_what_a_crash_left_half_written_is_no_record(tmp_path: Path) -> None:
     put(tmp_path)
     (tmp_path / ".u-2.json.tmp").write_text("{")
     assert [found.uid for found in Store(tmp_path, "node-a").load()] == ["u-1"]
+
+
+def test_a_record_that_the_power_took_is_the_durable_one_before(tmp_path: Path) -> None:
+    """XFS may leave a file empty whose data were not yet on the disk; ext4 fills one with zeros."""
+    store = Store(tmp_path, "node-a")
+    path = tmp_path / "u-1.json"
+    for generation, durable in ((1, True), (2, False), (3, False)):
+        store.write("u-1", record(generation=generation).model_dump_json().encode(), durable=durable)
+    assert [each.generation for each in store.load()] == [3]
+    for left in (b"", b"\0" * 100):
+        path.write_bytes(left)
+        assert [each.generation for each in Store(tmp_path, "node-a").load()] == [1]
+        store.write("u-1", record(generation=2).model_dump_json().encode(), durable=False)
+    store.write("u-1", record(generation=4).model_dump_json().encode(), durable=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["u-1.json"]
+    store.write("u-1", record(generation=5).model_dump_json().encode(), durable=False)
+    store.remove("u-1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_never_lasted_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path, "node-a")
+    for generation in (1, 2):
+        store.write("u-1", record(generation=generation).model_dump_json().encode(), durable=False)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    assert store.load() == []
+    assert list(tmp_path.iterdir()) == []
