@@ -292,6 +292,22 @@ def test_a_follower_prints_every_line_once_over_rotations(
         assert_same(printed_to.read_bytes(), lines(count * turns))
 
 
+def test_a_follower_ends_when_nobody_knows_how_the_container_did(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    with operating(node_dirs) as node:
+        node.apply(shell("web", busybox_rootfs, "echo hello; exec sleep 1000", restartPolicy="Never"))
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        eventually(lambda: b"hello" in newest(log_path(node, "web")), "it has written", SLOW)
+        node.kill()
+        for pid in (status["monitorPID"], status["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{status['pid']}").exists(), "its exit code is nobody's any more")
+        node.start()
+        node.wait("web", lambda s: s["phase"] == "Unknown")
+        with node.beside("logs", "-f", "web", output=node_dirs.root / "followed") as follower:
+            assert follower.wait(timeout=SLOW) == 0
+        assert (node_dirs.root / "followed").read_text() == "hello\n"
+
+
 def test_a_follower_goes_on_with_the_next_attempt(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     count = 20_000
     script = f"{numbered(count)}; printf 'no end'; until [ -e /go ]; do usleep 10000; done; exit 1"

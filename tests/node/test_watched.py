@@ -109,12 +109,13 @@ def test_a_client_that_reads_nothing_hides_no_exit(node_dirs: NodeDirs, busybox_
     shown = node_dirs.root / "shown"
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, "sh", "-c", script, restartPolicy="Never"))
-        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        status = node.wait("web", lambda s: s["phase"] == "Running")
+        pid = status["pid"]
         with node.beside("attach", "web", output=shown) as client:
             eventually(lambda: "ready" in shown.read_text(), "it is attached")
             client.send_signal(signal.SIGSTOP)
             Path(f"/proc/{pid}/root/go").touch()
-            eventually(lambda: writes_no_more(pid), "the container waits for the client")
+            eventually(lambda: waits_for_its_reader(pid, status["monitorPID"]), "the container waits for the client")
             os.kill(pid, signal.SIGKILL)
             assert node.wait("web", lambda s: s["phase"] == "Failed")["exitCode"] == 137
         assert "its attached clients are let go" in node.log()
@@ -122,10 +123,11 @@ def test_a_client_that_reads_nothing_hides_no_exit(node_dirs: NodeDirs, busybox_
         eventually(lambda: not left(node_dirs), "nothing is left")
 
 
-def writes_no_more(pid: int) -> bool:
-    """Whether a process that wrote has not for a second."""
-    before, _, after = (io := Path(f"/proc/{pid}/io")).read_bytes(), time.sleep(1), io.read_bytes()
-    return b"cat" in Path(f"/proc/{pid}/comm").read_bytes() and before == after
+def waits_for_its_reader(pid: int, monitor: int) -> bool:
+    """Whether `cat` has written nothing for a second, since it and its monitor both wait."""
+    before, _, after = (io := Path(f"/proc/{pid}/io")).read_bytes(), time.sleep(PATIENCE), io.read_bytes()
+    waits = {state(pid), state(monitor)} == {"S"}
+    return waits and before == after and b"cat" in Path(f"/proc/{pid}/comm").read_bytes()
 
 
 def test_a_monitor_killed_while_the_operator_is_away_is_noticed_at_its_start(
