@@ -84,6 +84,8 @@ _NO_FOLDER = re.compile(
 )
 _COMMAND = re.compile(r"^(exec|executable|open executable)[: ]|exec format", re.IGNORECASE)
 _MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)
+_TOO_SMALL = re.compile(r"unable to set memory limit|memory limit (could be )?too low")
+"""runc on version 1, runc and crun on version 2 of cgroups."""
 _NOT_EXECUTABLE = re.compile(
     r"permission denied|operation not permitted|is a directory|exec format error", re.IGNORECASE
 )
@@ -103,8 +105,8 @@ def command_code(message: str) -> int | None:
 
 
 def with_way_out(message: str) -> str:
-    """What runc said of a create, with the field to change where it is a memory limit that init itself goes beyond."""
-    too_small = "unable to set memory limit" in message or "memory limit too low" in message
+    """What the runtime said of a create, and the field to change where init itself goes beyond its memory limit."""
+    too_small = _TOO_SMALL.search(message)
     return f"{message}; spec.resources.limits.memory is too small; raise it" if too_small else message
 
 
