@@ -315,6 +315,31 @@ def test_containers_of_one_name_and_cgroup_parent_have_one_operator(node_dirs: N
         assert told in second.log()
 
 
+def test_containers_that_go_on_are_not_left_behind_by_other_directories(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    """A state directory that is mistyped, or not mounted, is no reason to kill what it does not know."""
+    others = (("--state-dir", str(node_dirs.root / "b")), ("--run-dir", str(node_dirs.root / "c")))
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node.stop()
+        for wrong in (*others, (*others[0], *others[1])):
+            done = node.command("run", *wrong, check=False)
+            assert done.returncode == 2
+            assert f"under --state-dir {node_dirs.state}, --run-dir {node_dirs.run}; start with these" in done.stderr
+        node.start()
+        node.wait_ready(2)
+        assert node.status("web")["pid"] == pid
+        node.apply()
+        eventually(lambda: not node.records(), "it is removed")
+        node.stop()
+        second = Operator(node_dirs, *others[0], *others[1])
+        second.start()
+        second.wait_ready(3)
+        second.kill()
+
+
 def test_empty_cgroups_that_are_nobodys_are_removed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     stray = node_cgroups.folder(node_dirs.cgroup, "pids") / "oarlock-conmon-stray-1"
     stray.mkdir(parents=True)

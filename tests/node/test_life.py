@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,12 @@ def test_a_command_that_cannot_run_is_told(node_dirs: NodeDirs, busybox_rootfs: 
 
 def test_a_working_directory_that_is_a_file_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
-        node.apply(container("lost", busybox_rootfs, "pwd", workingDir="/etc/passwd", restartPolicy="Never"))
-        status = node.wait("lost", ended)
-        assert (status["exitCode"], status["reason"]) == (126, "ContainerCannotRun")
+        rootfs = shutil.copytree(busybox_rootfs, node_dirs.root / "rootfs", symlinks=True)
+        (rootfs / "dangling").symlink_to("../../nowhere/at/all")
+        for name, folder in (("file", "/etc/passwd"), ("link", "/dangling")):
+            node.apply(container(name, rootfs, "pwd", workingDir=folder, restartPolicy="Never"))
+            status = node.wait(name, ended)
+            assert (status["exitCode"], status["reason"]) == (126, "ContainerCannotRun")
 
 
 def test_an_oom_kill_of_init_and_of_a_child_is_told(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -183,6 +187,40 @@ def test_a_shorter_grace_period_that_comes_later_wins(node_dirs: NodeDirs, busyb
         node.apply(stubborn("Stopped", 1))
         assert node.wait("web", lambda s: s["phase"] == "Stopped")["exitCode"] == 137
         assert node.log().count("TERM sent") == 1
+
+
+def test_what_the_command_asked_for_outlives_a_change_that_applies_in_place(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    """A shorter grace period for the stop that is waited for; another command is the next word."""
+
+    def stubborn(grace: int, **fields: Any) -> dict[str, Any]:
+        command = ("sh", "-c", "trap '' TERM; while :; do sleep 0.2; done")
+        return container("web", busybox_rootfs, *command, terminationGracePeriodSeconds=grace, **fields)
+
+    with operating(node_dirs) as node:
+        node.apply(stubborn(600))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        with node.beside("stop", "web", output=node_dirs.root / "said") as stop:
+            node.wait("web", lambda s: s["phase"] == "Stopping")
+            node.apply(stubborn(1))
+            assert stop.wait(timeout=30 * PATIENCE) == 0
+        assert (node.status("web")["phase"], node.status("web")["exitCode"]) == ("Stopped", 137)
+        node.apply(stubborn(1, env=[{"name": "A", "value": "b"}]))
+        node.wait("web", lambda s: s["phase"] == "Running")
+
+
+def test_a_command_that_another_one_overtakes_says_so(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    script = "trap '' TERM; while :; do sleep 0.2; done"
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=600))
+        node.wait("web", lambda s: s["phase"] == "Running")
+        with node.beside("stop", "web", output=node_dirs.root / "said") as stop:
+            node.wait("web", lambda s: s["phase"] == "Stopping")
+            node.command("start", "web", "--no-wait")
+            assert stop.wait(timeout=30 * PATIENCE) == 1
+            assert stop.stderr is not None
+            assert b"another command or its document asked for something else since" in stop.stderr.read()
 
 
 def test_a_paused_container_is_frozen_thawed_and_deleted(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

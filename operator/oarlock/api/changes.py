@@ -9,11 +9,7 @@ from pydantic import ValidationError
 
 from oarlock.api import quantity
 from oarlock.api.spec import Spec
-
-IN_PLACE = frozenset(
-    {"nodeName", "state", "restartPolicy", "terminationGracePeriodSeconds", "lifecycle", "logRotation"}
-)
-"""Fields that apply to a container that runs already."""
+from oarlock.api.standing import IN_PLACE
 
 
 def replaced_fields(old: Mapping[str, Any], new: Mapping[str, Any], model: type[Spec] = Spec) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if name is None:
         yield InvalidSpec(where, "metadata.name", "is required; add it, in lower-case letters, digits, '-' and '.'")
+    elif isinstance(name, bool | int | float):
+        yield InvalidSpec(where, "metadata.name", f"is {name!r}, which YAML takes for no text; quote it")
     elif not isinstance(name, str) or len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
         yield InvalidSpec(
             where, "metadata.name", f"is {_named(name)}; write lower-case letters, digits, '-' and '.', at most 253"

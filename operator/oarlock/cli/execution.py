@@ -146,7 +146,7 @@ def _to_its_end(configuration: Configuration, target: Target, process: ExecProce
             by.append(number)
             task.cancel()
 
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        for number in PASSED_ON:
             asyncio.get_running_loop().add_signal_handler(number, end, number)
         with contextlib.suppress(asyncio.CancelledError):
             return await exec_sync(settings, target.container, process, timeout)

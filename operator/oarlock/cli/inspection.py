@@ -64,6 +64,7 @@ def describe(configuration: Configuration, record: Record) -> Iterator[str]:
             "Pid": status.get("pid"),
             "Monitor pid": status.get("monitorPID"),
             "Container ID": status.get("containerID"),
+            "Runtime": record.current.get("runtime"),
             "Started": _moment(status.get("startedAt"), now),
             "Finished": _moment(status.get("finishedAt"), now),
             "Exit code": status.get("exitCode"),

@@ -1,7 +1,8 @@
 """`oarlock stop`, `start`, `restart`, `pause`, `unpause`, `delete`: change what is desired, then wait until it is so.
 
 An object of the API is changed in the API. An object of the manifest directory has an override
-beside its record, which holds until its document changes; it is deleted by removing its document.
+beside its record, which holds until its document asks for another container or state; it is deleted by
+removing its document.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from oarlock.api.identity import KUBERNETES
+from oarlock.api.standing import standing
 from oarlock.cli import exitcodes, output
 from oarlock.cli.records import Record, read_shelf
 from oarlock.node.configuration import Configuration
@@ -71,8 +73,7 @@ def act(configuration: Configuration, namespace: str | None, names: list[str], v
     records = [shelf.find(name, namespace) for name in names]
     for record in records:
         _check(record, verb)
-    for record in records:
-        change(configuration, record, verb)
+    wishes = [change(configuration, record, verb) for record in records]
     if not operator.running:
         output.note("the operator is not running: this takes effect when it runs again")
         return exitcodes.OPERATOR_DOWN if waiting.wait else exitcodes.OK
@@ -80,12 +81,18 @@ def act(configuration: Configuration, namespace: str | None, names: list[str], v
         return exitcodes.OK
     from oarlock.cli.waiting import wait_for
 
-    codes = [wait_for(configuration, each, WISHES[verb], waiting.seconds(each, verb), operator) for each in records]
+    codes = [
+        wait_for(configuration, record, WISHES[verb], waiting.seconds(record, verb), operator, wish)
+        for record, wish in zip(records, wishes, strict=True)
+    ]
     return next((code for code in codes if code), exitcodes.OK)
 
 
-def change(configuration: Configuration, record: Record, verb: str) -> None:
+def change(configuration: Configuration, record: Record, verb: str) -> Mapping[str, Any] | None:
     """Write down what is desired now, where the object comes from. What has ended by itself is started as anew.
+
+    Returns:
+        the override of a manifest's container.
 
     Raises:
         OarlockError: the API refused or does not answer.
@@ -94,19 +101,21 @@ def change(configuration: Configuration, record: Record, verb: str) -> None:
         verb = "restart"
     if record.source == KUBERNETES:
         _change_object(configuration, record, verb)
-    else:
-        path = configuration.overrides_dir / f"{record.uid}.json"
-        try:
-            _write(path, override(_override_now(path), record, verb, datetime.now(UTC)))
-        except OSError as error:
-            told = f"{record}: {path.parent} cannot be written: {error.strerror}; make room there, or write into"
-            raise exitcodes.Failure(f"{told} {record.origin or 'its manifest'} what is wanted") from None
+        return None
+    path = configuration.overrides_dir / f"{record.uid}.json"
+    wish = override(override_now(path), record, verb, datetime.now(UTC))
+    try:
+        _write(path, wish)
+    except OSError as error:
+        told = f"{record}: {path.parent} cannot be written: {error.strerror}; make room there, or write into"
+        raise exitcodes.Failure(f"{told} {record.origin or 'its manifest'} what is wanted") from None
+    return wish
 
 
 def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime) -> dict[str, Any]:
-    """The override of a manifest's container after `verb`. An earlier one of another generation is void."""
-    generation = record.data.get("generation")
-    valid = before if before.get("generation") == generation else {}
+    """The override of a manifest's container after `verb`. An earlier one of another document is void."""
+    document = standing(record.spec)
+    valid = before if before.get("document") == document else {}
     state, restarted_at = valid.get("state"), valid.get("restartedAt")
     if verb in STATES:
         state = STATES[verb]
@@ -114,7 +123,7 @@ def override(before: Mapping[str, Any], record: Record, verb: str, now: datetime
         restarted_at = _rfc3339(now)
         if (state or record.spec.get("state") or "Running") != "Running":
             state = "Running"
-    return {"generation": generation, "state": state, "restartedAt": restarted_at}
+    return {"document": document, "state": state, "restartedAt": restarted_at}
 
 
 def patch(record: Record, verb: str, now: datetime) -> dict[str, Any]:
@@ -177,7 +186,8 @@ def _frozen(record: Record) -> bool:
     return "containerID" in record.current and hierarchy().frozen(place_of(record.current).container)
 
 
-def _override_now(path: Path) -> Mapping[str, Any]:
+def override_now(path: Path) -> Mapping[str, Any]:
+    """The override in this file; empty when there is none."""
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

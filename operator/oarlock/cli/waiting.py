@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from oarlock.cli import exitcodes
 from oarlock.cli.folders import Folders
 from oarlock.cli.records import Record, read_record
-from oarlock.cli.verbs import Wish
+from oarlock.cli.verbs import Wish, override_now
 from oarlock.node.configuration import Configuration
 from oarlock.node.presence import Operator, find_operator
 
@@ -46,10 +48,20 @@ class Telling:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def wait_for(configuration: Configuration, before: Record, wish: Wish, timeout: float, operator: Operator) -> int:
+def wait_for(
+    configuration: Configuration,
+    before: Record,
+    wish: Wish,
+    timeout: float,
+    operator: Operator,
+    override: Mapping[str, Any] | None,
+) -> int:
     """Wait until the record shows what `wish` asks for, and print the outcome.
 
     Woken by the record's file and by the operator's end; the only clock is for the line on the terminal.
+
+    Args:
+        override: what was written for it. Once another one stands there, or none, it will not come true any more.
     """
     path = configuration.records_dir / f"{before.uid}.json"
     telling = Telling(before, wish.verb, timeout)
@@ -57,7 +69,7 @@ def wait_for(configuration: Configuration, before: Record, wish: Wish, timeout: 
         folders.add(path.parent)
         folders.process(operator.pid)
         try:
-            return _wait(folders, configuration, path, before, wish, timeout, telling)
+            return _wait(folders, configuration, path, before, wish, timeout, telling, override)
         finally:
             telling.end()
 
@@ -70,6 +82,7 @@ def _wait(
     wish: Wish,
     timeout: float,
     telling: Telling,
+    override: Mapping[str, Any] | None,
 ) -> int:
     begin = time.monotonic()
     deadline = begin + timeout
@@ -84,6 +97,10 @@ def _wait(
         why = wish.failed(record, before)
         if why is not None:
             raise exitcodes.Failure(f"{before}: {why}")
+        if override is not None and override_now(configuration.overrides_dir / path.name) != override:
+            raise exitcodes.Failure(
+                f"{before}: another command or its document asked for something else since; it is {_stage(record)}"
+            )
         now = time.monotonic()
         if now >= deadline:
             raise exitcodes.Failure(

@@ -49,10 +49,10 @@ def read_inside(root: int, path: str, limit: int) -> bytes | None:
     """The content of the regular file `path` inside the tree `root` (a descriptor of its top).
 
     Returns:
-        None when there is no such file, or when it is not a regular file (a FIFO would block for ever).
+        None when there is no such file.
 
     Raises:
-        ValueError: it is longer than `limit` bytes.
+        ValueError: it is longer than `limit` bytes, or not a regular file (a FIFO would block for ever).
         OSError: it cannot be read.
     """
     try:
@@ -63,7 +63,7 @@ def read_inside(root: int, path: str, limit: int) -> bytes | None:
         raise
     try:
         if not stat.S_ISREG(os.fstat(place).st_mode):  # known before it is opened: opening a device acts
-            return None
+            raise ValueError(f"{path} is no regular file")
         with open(f"/proc/self/fd/{place}", "rb") as file:
             content = file.read(limit + 1)
     finally:

@@ -17,6 +17,8 @@ ANSWER = 5.0
 """Seconds that the API has to answer."""
 
 SCARCE_BYTES, SCARCE_INODES = 1 << 30, 10_000
+_NEEDED = ("conmon", "runtime-trusted", "runtime-untrusted")
+"""What containers have without asking for a runtime by name."""
 FULL_BYTES, FULL_INODES = 64 << 20, 500
 
 
@@ -32,6 +34,8 @@ def programs(configuration: Configuration, answers: Sequence[versions.Program]) 
 
 
 def _program(found: versions.Program) -> Check:
+    if not found.usable and found.path is not None and found.label not in _NEEDED:
+        return warn(found.label, f"{found.problem}; containers that ask for it may not run", found.way_out)
     if not found.usable:
         return fail(found.label, found.problem, found.way_out)
     if found.version is None:

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
-import json
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from oarlock.api.identity import Key
 from oarlock.cgroups.manager import manager
-from oarlock.errors import AlreadyRunning, ConfigurationError, ForeignRecord, OarlockError
-from oarlock.linux import mount
-from oarlock.linux.files import write_atomic
+from oarlock.errors import OarlockError
 from oarlock.linux.inotify import Event, Inotify, Mask
 from oarlock.linux.process import Endings, boot_id
 from oarlock.network import loopback
+from oarlock.node import checks_parts
 from oarlock.node.configuration import Configuration
+from oarlock.node.doctor import Verdict
 from oarlock.node.logging import set_up
 from oarlock.node.readiness import Readiness
 from oarlock.node.rotation import LogKeeper
 from oarlock.node.settings import monitor_settings
+from oarlock.node.taking import taken
 from oarlock.node.values import TrustLevel
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.engine import Engine
 from oarlock.reconcile.node import Node, Policy
 from oarlock.reconcile.ports import EventKind
-from oarlock.records.model import FORMAT
 from oarlock.records.store import Store
 from oarlock.runtime.oom import OomWatch
 from oarlock.runtime.runtime import Runtime
 from oarlock.sources.manifests.source import ManifestSource
 
+if TYPE_CHECKING:
+    from oarlock.node.health import Health
+
 logger = logging.getLogger(__name__)
-_EXITS_SIZE = 4 << 20
-_MEETING = Path("/run/oarlock")
-"""Where operators meet that would give their containers the same cgroups, whatever their own directories."""
 
 
 def run(configuration: Configuration) -> int:
@@ -59,7 +55,10 @@ def run(configuration: Configuration) -> int:
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     os.umask(0o077)
     loopback.load()
-    with _taken(configuration):
+    with taken(configuration):
+        for check in checks_parts.disks(configuration):
+            if check.verdict is Verdict.FAIL:
+                logger.warning("%s: %s; %s", check.name, check.message, check.way_out)
         asyncio.run(_serve(configuration))
     return 0
 
@@ -116,6 +115,8 @@ async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: c
         )
     else:
         reporters["kubernetes"] = Away()
+    readiness = Readiness(configuration)
+    health = await _listening(configuration, readiness, engine, reporters)
     await engine.load()
     inotify = held.enter_context(Inotify())
     inotify.add(configuration.overrides_dir, Mask.MOVED_TO | Mask.DELETE)
@@ -128,26 +129,38 @@ async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: c
     if configuration.uses_kubernetes:
         engine.report_all("kubernetes")
         group.create_task(reporters["kubernetes"].run())
-    await _watch_readiness(configuration, group, node, engine)
+    if health is not None:
+        group.create_task(health.run())
+    _watch_readiness(configuration, readiness, node, told=health is not None)
 
 
-async def _watch_readiness(configuration: Configuration, group: asyncio.TaskGroup, node: Node, engine: Engine) -> None:
+async def _listening(
+    configuration: Configuration, readiness: Readiness, engine: Engine, reporters: dict[str, Any]
+) -> Health | None:
+    """The pages on the node's health, where an address is configured; it is had before anything is touched."""
+    if not configuration.health_address:
+        return None
+    from oarlock.node.health import Health
+
+    health = Health(configuration, readiness, engine, {name: each.state for name, each in _sources(reporters).items()})
+    await health.listen()
+    return health
+
+
+def _watch_readiness(configuration: Configuration, readiness: Readiness, node: Node, *, told: bool) -> None:
     """Look at the node for its Node object, and for whoever asks for its health; not at all for nobody."""
-    sources: dict[str, Any] = {name: each for name, each in node.reporters.items() if not isinstance(each, Away)}
+    sources = _sources(node.reporters)
     shown = "kubernetes" in sources and configuration.node_conditions
-    if not shown and not configuration.health_address:
+    if not shown and not told:
         return
-    readiness = Readiness(configuration)
     node.troubled.append(readiness.doubt)
     if shown:
         readiness.listeners.append(sources["kubernetes"].show_node)
-    if configuration.health_address:
-        from oarlock.node.health import Health
-
-        health = Health(configuration, readiness, engine, {name: each.state for name, each in sources.items()})
-        await health.listen()
-        group.create_task(health.run())
     readiness.doubt()
+
+
+def _sources(reporters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in reporters.items() if not isinstance(each, Away)}
 
 
 class Away:
@@ -206,99 +219,6 @@ def _node(configuration: Configuration, endings: Endings, ooms: OomWatch, report
         reporters=reporters,
         creates=asyncio.Semaphore(configuration.max_parallel_creates),
     )
-
-
-@contextlib.contextmanager
-def _taken(configuration: Configuration) -> Iterator[None]:
-    """The node's directories, made and locked against a second operator, and with them the containers' cgroups.
-
-    Raises:
-        AlreadyRunning: another operator has one of them; names its pid.
-        ForeignRecord: the state directory is another node's.
-    """
-    state, run = configuration.state_dir, configuration.run_dir
-    for folder in (state, run, _MEETING):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    cgroups = hashlib.sha256(f"{configuration.parent} {configuration.node_name}".encode()).hexdigest()[:16]
-    with (
-        _locked(f"--run-dir {run}", configuration.lock_file, configuration),
-        _locked(f"--state-dir {state}", state / "lock", configuration),
-        _locked(f"--cgroup-parent {configuration.parent}", _MEETING / f"cgroups-{cgroups}.lock", configuration),
-    ):
-        _prepare(configuration)
-        yield
-
-
-@contextlib.contextmanager
-def _locked(what: str, path: Path, configuration: Configuration) -> Iterator[None]:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"{what}: {_holder(lock)}") from None
-        told = {
-            "pid": os.getpid(),
-            "nodeName": configuration.node_name,
-            "stateDir": str(configuration.state_dir),
-        }
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(told).encode(), 0)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _holder(lock: int) -> str:
-    with contextlib.suppress(ValueError):
-        told = json.loads(os.pread(lock, 4096, 0))
-        return (
-            f"oarlock with pid {told['pid']} (node {told['nodeName']}) already runs there; "
-            "stop it first, or give another --run-dir, --state-dir and --cgroup-parent"
-        )
-    return "another oarlock already runs there; stop it first"
-
-
-def _prepare(configuration: Configuration) -> None:
-    """Make the folders, and prove that they are this node's."""
-    for folder in (
-        configuration.records_dir,
-        configuration.overrides_dir,
-        configuration.containers_dir,
-        configuration.runtime_root,
-        configuration.exits_dir,
-        configuration.bundles_dir,
-        configuration.sockets_dir,
-    ):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    _check_node(configuration.node_file, configuration.node_name)
-    try:
-        if not mount.is_mounted(configuration.exits_dir):
-            mount.mount_tmpfs(configuration.exits_dir, _EXITS_SIZE, 0o700)
-        if not mount.is_mounted(configuration.bundles_dir):
-            mount.mount_private(configuration.bundles_dir)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--run-dir {configuration.run_dir}: cannot mount there: {error}; run as root"
-        ) from error
-
-
-def _check_node(path: Path, name: str) -> None:
-    try:
-        told = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_atomic(path, json.dumps({"format": FORMAT, "nodeName": name}).encode(), durable=True)
-        return
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise ForeignRecord(f"{path}: does not say whose state this is; when it is {name!r}'s, remove the file")
-    if told.get("nodeName") != name or told.get("format", 0) > FORMAT:
-        raise ForeignRecord(
-            f"{path}: belongs to node {told.get('nodeName')!r}, format {told.get('format')}; this is {name!r}, "
-            f"format {FORMAT}: start with the right --node-name, or with another --state-dir"
-        )
 
 
 def _raise_descriptor_limit() -> None:

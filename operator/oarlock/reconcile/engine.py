@@ -13,6 +13,7 @@ from pathlib import Path
 from oarlock.api.accepted import Accepted
 from oarlock.api.identity import Key
 from oarlock.api.spec import State
+from oarlock.api.standing import standing
 from oarlock.errors import OarlockError
 from oarlock.linux import clock
 from oarlock.reconcile.attempt import Attempt
@@ -147,19 +148,19 @@ class Engine:
             record.bootID, record.retryAt, record.backoffSteps = self._node.boot, 0.0, 0
 
     def _read_override(self, keeper: Keeper) -> None:
-        """An override holds until the object's document changes."""
+        """An override holds until the object's document asks for another container, or another state."""
         path = self._overrides / f"{keeper.key.uid}.json"
         keeper.record.override = keeper.override_restart = None
         try:
             told = json.loads(path.read_bytes())
-            generation, state, restarted_at = told["generation"], told.get("state"), told.get("restartedAt")
+            document, state, restarted_at = told["document"], told.get("state"), told.get("restartedAt")
             override = State(state) if state else None
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             logger.warning("%s: %s is no override, and is ignored: %s", keeper.key, path, error)
             return
-        if generation != keeper.record.generation:
+        if document != standing(keeper.record.spec):
             path.unlink(missing_ok=True)
             return
         keeper.record.override, keeper.override_restart = override, restarted_at

@@ -117,7 +117,7 @@ class Steps:
         current = self._attempt.current
         current.startedAt, current.startedBoot = clock.rfc3339(clock.wall()), clock.boot_seconds()
         if policy is not RestartPolicy.ALWAYS:
-            self._ledger.save(durable=True)  # what may run once only is not run again after a loss of power; others count it
+            self._ledger.save(durable=True)  # for after a loss of power: Never does not run again, OnFailure counts it
         try:
             await self._attempt.start()
         except RuntimeFailure as error:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -31,10 +32,8 @@ class Store:
             ForeignRecord: one is of another node or of a newer format.
             RecordError: one cannot be read; the message names the file.
         """
-        for path in sorted(self._folder.glob("*.json")):
-            if not path.read_bytes().strip(b"\0"):  # it was not yet on the disk
-                self._restore(path)
-        return [self._read(path) for path in sorted(self._folder.glob("*.json"))]
+        records = map(self._read, sorted(self._folder.glob("*.json")))
+        return [record for record in records if record is not None]
 
     def write(self, uid: str, data: bytes, *, durable: bool = True) -> None:
         """Write a record (its JSON), atomically. The last durable one stays beside one that is not.
@@ -59,21 +58,15 @@ class Store:
     def _lasting(self, uid: str) -> Path:
         return self._folder / f".{uid}.lasting"
 
-    def _restore(self, path: Path) -> None:
-        """Go back to the durable record of an object; there is none of one whose very first write was not durable."""
-        lasting = self._lasting(path.stem)
-        found = lasting.exists() and bool(lasting.read_bytes().strip(b"\0"))
-        logger.warning("record %s was lost with the power: %s", path, "the one before counts" if found else "removed")
-        if found:
-            lasting.rename(path)
-        else:
-            self.remove(path.stem)
-
-    def _read(self, path: Path) -> Record:
+    def _read(self, path: Path) -> Record | None:
         try:
-            data = json.loads(path.read_bytes())
+            data = self._content(path)
         except (OSError, ValueError) as error:
-            raise RecordError(f"record {path} cannot be read: {error}; move it away to go on without it") from error
+            raise RecordError(
+                f"record {path} cannot be read: {error}; move it away to go on without it (its container is removed)"
+            ) from error
+        if data is None:
+            return None
         if data.get("format", 0) > FORMAT:
             raise ForeignRecord(f"record {path} has format {data['format']}, newer than {FORMAT}; run a newer oarlock")
         if data.get("nodeName") != self._node:
@@ -85,3 +78,25 @@ class Store:
             return Record.model_validate(data)
         except ValidationError as error:
             raise RecordError(f"record {path} is not valid: {error.errors()[0]['msg']}; move it away") from error
+
+    def _content(self, path: Path) -> Any:
+        """What is in a record; of a damaged one, in the durable one before. None when it was lost and never lasted.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        raw, lasting = path.read_bytes(), self._lasting(path.stem)
+        try:
+            return json.loads(raw)
+        except ValueError:
+            before = lasting.read_bytes() if lasting.exists() else b""
+            if not before.strip(b"\0") and not raw.strip(b"\0"):
+                logger.warning("record %s was lost with the power before it lasted: removed", path)
+                self.remove(path.stem)
+                return None
+            if not before:
+                raise
+        data = json.loads(before)
+        logger.warning("record %s was damaged: the one before counts", path)
+        lasting.rename(path)
+        return data

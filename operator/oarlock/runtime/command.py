@@ -80,7 +80,9 @@ def _end_of(code: int) -> str:
 
 _FRAME = re.compile(r"^.*unable to start container process: ")
 _NO_FOLDER = re.compile(
-    r"^(error during )?(container init: )?(chdir|mkdir) ?[^:]*(: (not a directory|no such|permission)| set in)", re.I
+    r"^(error during )?(container init: )?(chdir|mkdir) ?[^:]*"
+    r"(: (not a directory|no such|permission|file exists|too many levels)| set in)",
+    re.I,
 )
 _COMMAND = re.compile(r"^(exec|executable|open executable)[: ]|exec format", re.IGNORECASE)
 _MISSING = re.compile(r"no such file or directory|executable file not found|not found in \$PATH", re.IGNORECASE)

@@ -76,14 +76,24 @@ def test_links_stay_inside_the_root(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_a_fifo_a_directory_a_loop_or_nothing_is_no_file(root: Path) -> None:
+@pytest.mark.parametrize("file", ["passwd", "group"])
+def test_a_fifo_or_a_directory_is_refused(root: Path, file: str) -> None:
+    """A runtime that reads it would wait for ever."""
+    path = root / "etc" / file
+    for make in (os.mkfifo, os.mkdir):
+        path.unlink()
+        make(path)
+        with pytest.raises(BundleError, match=rf"spec\.rootfs\.path: /etc/{file} is no regular file"):
+            users.resolve(root, spec(runAsUser=1000))
+        path.rmdir() if path.is_dir() else path.unlink()
+        path.touch()
+
+
+def test_a_loop_or_nothing_is_no_file(root: Path) -> None:
     passwd = root / "etc/passwd"
-    for make in (os.mkfifo, os.mkdir, lambda path: os.symlink(path.name, path)):
-        passwd.unlink()
-        make(passwd)
-        assert users.resolve(root, spec(runAsUser=1000)) == User(1000, 0, (0,), "/", "")
-        passwd.rmdir() if passwd.is_dir() else passwd.unlink()
-        passwd.touch()
+    passwd.unlink()
+    passwd.symlink_to(passwd.name)
+    assert users.resolve(root, spec(runAsUser=1000)) == User(1000, 0, (0,), "/", "")
     passwd.unlink()
     assert users.resolve(root, spec()).home == "/"
 

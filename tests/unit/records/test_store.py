@@ -91,7 +91,7 @@ def test_a_record_that_the_power_took_is_the_durable_one_before(tmp_path: Path) 
     for generation, durable in ((1, True), (2, False), (3, False)):
         store.write("u-1", record(generation=generation).model_dump_json().encode(), durable=durable)
     assert [each.generation for each in store.load()] == [3]
-    for left in (b"", b"\0" * 100):
+    for left in (b"", b"\0" * 100, b'{"format": 1'):
         path.write_bytes(left)
         assert [each.generation for each in Store(tmp_path, "node-a").load()] == [1]
         store.write("u-1", record(generation=2).model_dump_json().encode(), durable=False)
