@@ -252,10 +252,11 @@ def test_one_file_alone_cannot_be_rotated(node_dirs: NodeDirs) -> None:
 
 
 def test_rotated_files_are_compressed_and_read_as_before(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
-    count = 40_000
+    count, turns = 40_000, 5
+    bursts = "; ".join(f"{numbered(8000, 1 + 8000 * turn)}; usleep 300000" for turn in range(turns))
     with operating(node_dirs, "--log-compress") as node:
         rotation = {"maxSize": "512Ki", "maxFiles": 100}
-        node.apply(shell("chatty", busybox_rootfs, numbered(count) + "; sleep 1000", logRotation=rotation))
+        node.apply(shell("chatty", busybox_rootfs, bursts + "; sleep 1000", logRotation=rotation))
         log = log_path(node, "chatty")
         eventually(lambda: f"{count} {PAD}\n".encode() in newest(log), "all is written", SLOW)
         eventually(lambda: packed(log), "compressed", SLOW)
@@ -267,9 +268,7 @@ def test_rotated_files_are_compressed_and_read_as_before(node_dirs: NodeDirs, bu
         assert printed(node, "chatty", "--tail", "1") == lines(1, count)
         written = oldest.splitlines()[-1].split()[0].decode()
         assert wanted.endswith(printed(node, "chatty", "--since", written))
-        node.apply(
-            shell("chatty", busybox_rootfs, numbered(count) + "; sleep 1000", logRotation=rotation | {"maxFiles": 4})
-        )
+        node.apply(shell("chatty", busybox_rootfs, bursts + "; sleep 1000", logRotation=rotation | {"maxFiles": 4}))
         eventually(lambda: len(rotated(log)) == 3, "compressed ones count too")
         assert wanted.endswith(printed(node, "chatty"))
 
