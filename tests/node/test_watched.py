@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -299,3 +300,17 @@ def test_inspect_shows_what_a_container_uses(node_dirs: NodeDirs, busybox_rootfs
         eventually(lambda: float(shown()["CPU time"].split()[0]) > 0.02, "it has used CPU time")
         assert shown()["Processes"] == "1"
         assert shown()["Memory"].split()[1] in ("KiB", "MiB")
+        assert shown()["Runtime"].endswith(node_cgroups.RUNTIME)
+
+
+def test_inspect_shows_what_a_container_waits_for(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """On version 2 alone, where the kernel counts it."""
+    limits = {"limits": {"cpu": "50m"}}
+    with operating(node_dirs) as node:
+        node.apply(container("web", busybox_rootfs, "sh", "-c", "while :; do :; done", resources=limits))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        told = r"Waited for:.* cpu [0-9.]+ %.* of the last 10 s"
+        if node_cgroups.UNIFIED and (node_cgroups.folder_of(pid) / "cpu.pressure").exists():
+            eventually(lambda: re.search(told, node.command("inspect", "web").stdout), "it waits for the CPU")
+        else:
+            assert "Waited for" not in node.command("inspect", "web").stdout

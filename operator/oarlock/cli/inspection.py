@@ -91,12 +91,9 @@ def _usage(record: Record) -> dict[str, str]:
     if not record.status.get("pid"):
         return {}
     from oarlock.cgroups.hierarchy import hierarchy
-    from oarlock.cgroups.place import place
+    from oarlock.cli.target import place_of
 
-    current = record.current
-    manager, parent = current.get("cgroupManager", "cgroupfs"), current.get("cgroupParent", "/oarlock")
-    where = place(manager, parent, current["containerID"])
-    used = hierarchy().usage(where.container)
+    used = hierarchy().usage(place_of(record.current).container)
     if used is None:
         return {}
     peak = "" if used.peak is None else f" (at most {output.size(used.peak)})"
