@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from oarlock.cgroups.hierarchy import hierarchy
 from tests import node_cgroups
 
 _MNT_DETACH = 2
+_TRIES = 5
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,12 +81,19 @@ def node_directories() -> Iterator[NodeDirs]:
 
 def remove_node(dirs: NodeDirs) -> None:
     """Kill a test node's processes, delete its containers, detach its mounts; then remove its files."""
-    end_boot(dirs)
+    for tries in itertools.count(1):
+        end_boot(dirs)
+        try:
+            shutil.rmtree(dirs.root)
+            break
+        except OSError as error:  # a runtime that the operator was about to execute makes its folder anew
+            if error.errno != errno.ENOTEMPTY or tries == _TRIES:
+                raise
+        time.sleep(0.2)
     for lock in Path("/run/oarlock").glob("cgroups-*.lock"):
         with contextlib.suppress(FileNotFoundError):  # another test's
             if f'"{dirs.state}"' in lock.read_text():
                 lock.unlink()
-    shutil.rmtree(dirs.root)
 
 
 def end_boot(dirs: NodeDirs) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from oarlock.errors import RuntimeFailure, RuntimeTimeout
 
@@ -30,7 +31,7 @@ async def run(arguments: Sequence[str | Path], *, name: str, timeout: float, env
         RuntimeTimeout: it did not end within `timeout` seconds; it and its children were killed.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             *[os.fspath(argument) for argument in arguments],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -60,13 +61,27 @@ async def run(arguments: Sequence[str | Path], *, name: str, timeout: float, env
     return out.decode(errors="replace")
 
 
+async def spawn(*arguments: str, **how: Any) -> asyncio.subprocess.Process:
+    """`asyncio.create_subprocess_exec`, which waits for ever when it is cancelled before its pipes are connected.
+
+    (Of Python 3.11 at least.) So it is waited for; a process that is not wanted any more then is ended, with its group.
+    """
+    spawning = asyncio.create_task(asyncio.create_subprocess_exec(*arguments, **how))
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await spawning)
+        raise
+
+
 def not_run(name: str, error: OSError) -> str:
     """What to say of a program of the node's that could not be run."""
     return f"{name} cannot be run: {error.filename}: {error.strerror}; put it back (`oarlock doctor` looks for it)"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill its group; its end is awaited for a moment, since the kernel may not let go of it."""
+    """Kill its group, which it leads; its end is awaited for a moment, since the kernel may not let go of it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):

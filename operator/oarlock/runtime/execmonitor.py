@@ -22,7 +22,7 @@ from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, session_of
 from oarlock.linux.process import Process, has_ended, hold, parent
 from oarlock.linux.removal import remove_tree
-from oarlock.runtime.command import not_run
+from oarlock.runtime.command import not_run, spawn
 from oarlock.runtime.container import Container
 from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
@@ -67,7 +67,7 @@ async def executing(
         sync.setblocking(False)
         pipes = {"_OCI_SYNCPIPE": str(sync_end.fileno()), "_OCI_STARTPIPE": str(start_end.fileno())}
         try:
-            conmon = await asyncio.create_subprocess_exec(
+            conmon = await spawn(
                 *_arguments(settings, container, call, spec, log_end.fileno(), timeout),
                 cwd=folder,
                 env={**settings.environment, **pipes},
