@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -328,6 +329,11 @@ def test_containers_that_go_on_are_not_left_behind_by_other_directories(
             done = node.command("run", *wrong, check=False)
             assert done.returncode == 2
             assert f"under --state-dir {node_dirs.state}, --run-dir {node_dirs.run}; start with these" in done.stderr
+        mounted = node_dirs.state.rename(node_dirs.root / "not mounted")
+        done = node.command("run", check=False)
+        assert (done.returncode, f"--state-dir {node_dirs.state}: it is empty" in done.stderr) == (2, True)
+        shutil.rmtree(node_dirs.state)
+        mounted.rename(node_dirs.state)
         node.start()
         node.wait_ready(2)
         assert node.status("web")["pid"] == pid

@@ -67,19 +67,26 @@ def _locked(what: str, path: Path) -> Iterator[int]:
 
 
 def _check_predecessor(lock: int, configuration: Configuration) -> None:
-    """Whoever had this lock before has its containers in other directories: they would be lost from sight, or killed.
+    """Whoever had this lock before may have left containers whose records are not here: they would be killed as strays.
 
     Raises:
-        ConfigurationError: names those directories.
+        ConfigurationError: names the directories that they are in.
     """
-    with contextlib.suppress(ValueError, KeyError, FileNotFoundError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # there was none, or its run directory is gone
         told = json.loads(os.pread(lock, 4096, 0))
         state, run = Path(told["stateDir"]), Path(told["runDir"])
-        here = (state, run) == (configuration.state_dir, configuration.run_dir)
-        if not here and told["bootID"] == boot_id() and any((run / "bundles").iterdir()):
+        if told["bootID"] != boot_id() or not any((run / "bundles").iterdir()):
+            return
+        here, there = (configuration.state_dir, configuration.run_dir), (state, run)
+        if [each.resolve() for each in here] != [each.resolve() for each in there]:
             raise ConfigurationError(
-                f"--state-dir {configuration.state_dir}, --run-dir {configuration.run_dir}: the node has containers "
-                f"under --state-dir {state}, --run-dir {run}; start with these, or remove the containers first"
+                f"--state-dir {here[0]}, --run-dir {here[1]}: the node has containers under --state-dir {state}, "
+                f"--run-dir {run}; start with these, or remove the containers first"
+            )
+        if not configuration.node_file.exists():
+            raise ConfigurationError(
+                f"--state-dir {state}: it is empty, though the node has containers in --run-dir {run}; "
+                "mount it or restore it, or remove the containers first"
             )
 
 
