@@ -23,8 +23,6 @@ _ANSWER, _LAST_WORDS = 30.0, 1.0
 _DONE, _CANCELED = "done", "canceled"
 _STOPS = 3
 _NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
-
-
 _BROKEN = (DBusError, EOFError, OSError)
 """What a call ends with that is refused, or whose connection breaks."""
 

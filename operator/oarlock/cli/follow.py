@@ -13,10 +13,11 @@ from pathlib import Path
 from oarlock.cli import exitcodes, output
 from oarlock.cli.folders import Folders
 from oarlock.cli.keptlogs import is_at, open_kept
-from oarlock.cli.liveness import boot_id, ended_unseen
+from oarlock.cli.liveness import ended_unseen
 from oarlock.cli.logs import Printer, show
 from oarlock.cli.records import Record, read_record
 from oarlock.cli.verbs import SETTLED
+from oarlock.linux.procfs import boot_id
 from oarlock.node.configuration import Configuration
 from oarlock.node.logfiles import attempts
 from oarlock.node.presence import find_operator

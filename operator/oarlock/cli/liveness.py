@@ -6,27 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oarlock.linux.procfs import facts, is_dead
+
 ALIVE_PHASES = frozenset({"Running", "Paused", "Stopping"})
 ENDED = "EndedUnobserved"
 
 
-def boot_id() -> str:
-    """The kernel's id of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
 def is_alive(pid: int, start: int | None) -> bool:
-    """Whether this very process runs: the pid exists, started then (field 22 of its stat), is no zombie.
-
-    One whose first thread alone has ended looks like a zombie, but for the number of its threads (field 20).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
-    return not dead and (start is None or int(fields[19]) == start)
+    """Whether this very process runs: the pid exists, started then, is not dead."""
+    told = facts(pid)
+    return told is not None and not is_dead(told) and (start is None or int(told[19]) == start)
 
 
 def ended_unseen(data: Mapping[str, Any], boot: str, exits_dir: Path) -> Mapping[str, Any] | None:

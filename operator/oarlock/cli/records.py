@@ -15,7 +15,8 @@ from typing import Any
 
 from oarlock.api.identity import MANIFESTS
 from oarlock.cli import exitcodes
-from oarlock.cli.liveness import boot_id, ended_unseen
+from oarlock.cli.liveness import ended_unseen
+from oarlock.linux.procfs import boot_id
 from oarlock.node.configuration import Configuration
 from oarlock.node.presence import Operator
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from oarlock.linux.process import Process, facts, hold
+from oarlock.linux.process import Process, hold
+from oarlock.linux.procfs import facts
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _ROUNDS, _PAUSE = 100, 0.001

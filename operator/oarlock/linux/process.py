@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from oarlock.linux.procfs import facts, start_time, threads
+
 _INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, its first version (linux/pidfd.h)
 _PIDFD_GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 _PIDFD_INFO_EXIT = 1 << 3
@@ -24,43 +26,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 _TELLS_STATUS = _KERNEL >= (6, 15)
 _DEAD = select.EPOLLIN | select.EPOLLONESHOT
-
-
-def boot_id() -> str:
-    """The id of this boot: what was recorded under another one does not run any more."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def facts(pid: int) -> list[bytes] | None:
-    """The fields of /proc/pid/stat from the third on, which is the state (proc(5)); None when the process is gone.
-
-    The second is a name that the process gives to itself: any bytes, brackets and spaces too.
-    """
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def parent(pid: int) -> int | None:
-    """The pid of the process's parent; None when it is gone."""
-    told = facts(pid)
-    if told is None:
-        return None
-    found = int(told[1])
-    return found if found or os.path.exists(f"/proc/{pid}") else None  # 0 also of one reaped while it was read
-
-
-def has_ended(pid: int) -> bool:
-    """Whether the process is dead, reaped or not; not while it has threads left, though its first one has ended."""
-    told = facts(pid)
-    return told is None or (told[0] in (b"Z", b"X") and int(told[17]) <= 1)
-
-
-def start_time(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; None when it is gone."""
-    told = facts(pid)
-    return None if told is None else int(told[19])
 
 
 def uninterruptible(pid: int) -> str | None:
@@ -111,7 +76,7 @@ class Process:
     def is_dying(self) -> bool:
         """Whether it is on its way out (PF_EXITING) or will be (KILL is pending): to free its memory takes a while."""
         told = facts(self.pid)
-        if told is None or (int(told[6]) & 0x4 and int(told[17]) <= 1):
+        if told is None or (int(told[6]) & 0x4 and threads(told) <= 1):
             return True
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             lines = Path(f"/proc/{self.pid}/status").read_bytes().splitlines()

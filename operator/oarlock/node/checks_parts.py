@@ -17,9 +17,9 @@ ANSWER = 5.0
 """Seconds that the API has to answer."""
 
 SCARCE_BYTES, SCARCE_INODES = 1 << 30, 10_000
+FULL_BYTES, FULL_INODES = 64 << 20, 500
 _NEEDED = ("conmon", "runtime-trusted", "runtime-untrusted")
 """What containers have without asking for a runtime by name."""
-FULL_BYTES, FULL_INODES = 64 << 20, 500
 
 
 def programs(configuration: Configuration, answers: Sequence[versions.Program]) -> Iterator[Check]:

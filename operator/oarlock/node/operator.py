@@ -16,7 +16,8 @@ from oarlock.api.identity import Key
 from oarlock.cgroups.manager import manager
 from oarlock.errors import OarlockError
 from oarlock.linux.inotify import Event, Inotify, Mask
-from oarlock.linux.process import Endings, boot_id
+from oarlock.linux.process import Endings
+from oarlock.linux.procfs import boot_id
 from oarlock.network import loopback
 from oarlock.node import checks_parts
 from oarlock.node.configuration import Configuration

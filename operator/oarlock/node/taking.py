@@ -13,7 +13,7 @@ from pathlib import Path
 from oarlock.errors import AlreadyRunning, ConfigurationError, ForeignRecord
 from oarlock.linux import mount
 from oarlock.linux.files import write_atomic
-from oarlock.linux.process import boot_id
+from oarlock.linux.procfs import boot_id
 from oarlock.node.configuration import Configuration
 from oarlock.records.model import FORMAT
 

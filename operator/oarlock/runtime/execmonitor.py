@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeTimeout
 from oarlock.linux.family import end_descendants, session_of
-from oarlock.linux.process import Process, has_ended, hold, parent
+from oarlock.linux.process import Process, hold
+from oarlock.linux.procfs import has_ended, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import not_run, spawn
 from oarlock.runtime.container import Container

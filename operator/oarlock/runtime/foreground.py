@@ -24,7 +24,8 @@ from typing import Any
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError, RuntimeFailure, RuntimeTimeout
 from oarlock.linux.family import become_subreaper, end_descendants
-from oarlock.linux.process import Process, hold, parent
+from oarlock.linux.process import Process, hold
+from oarlock.linux.procfs import parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import not_run
 from oarlock.runtime.container import Container

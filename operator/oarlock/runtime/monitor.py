@@ -18,7 +18,8 @@ from pathlib import Path
 
 from oarlock.cgroups.manager import CgroupManager
 from oarlock.errors import CommandNotRunnable, CreateFailed, RuntimeTimeout
-from oarlock.linux.process import hold, parent
+from oarlock.linux.process import hold
+from oarlock.linux.procfs import parent
 from oarlock.runtime.command import ENVIRONMENT, command_code, logged_error, message_of, not_run, with_way_out
 from oarlock.runtime.container import Container
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 from oarlock.cli.liveness import is_alive
-from oarlock.linux.process import facts, has_ended, hold
+from oarlock.linux.process import hold
+from oarlock.linux.procfs import facts, has_ended
 from tests.operating import eventually
 
 WITHOUT_ITS_FIRST_THREAD = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oarlock.linux.process import has_ended
+from oarlock.linux.procfs import has_ended
 from oarlock.runtime.command import logged_error, run
 from tests.operating import eventually
 
