@@ -423,6 +423,21 @@ def test_a_tree_made_to_resist_removal_is_removed(tmp_path: Path) -> None:
     assert (outside / "kept").exists()
 
 
+def test_what_is_put_into_a_tree_that_goes_is_removed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an exec does with its folder in the bundle of a container that ends this moment."""
+    top, rmdir, late = tmp_path / "top", os.rmdir, ["one", "two", "three"]
+
+    def after_somebody_elses_mkdir(name: str, *, dir_fd: int) -> None:
+        if name == "top" and late:
+            (top / late.pop() / "inside").mkdir(parents=True)
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", after_somebody_elses_mkdir)
+    top.mkdir()
+    remove_tree(top)
+    assert (top.exists(), late) == (False, [])
+
+
 def test_a_filesystem_mounted_in_a_tree_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "top/mounted").mkdir(parents=True)
     mount.mount_tmpfs(tmp_path / "top/mounted", 1 << 20, 0o700)

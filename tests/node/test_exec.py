@@ -190,6 +190,14 @@ async def test_a_call_whose_conmon_is_killed_ends_and_tells_what_came(
         assert inside.leftovers == []
 
 
+def by_another_runtime(node: Operator, inside: Inside, runtime: str) -> Inside:
+    """The operator is gone, and calls are run by another runtime than the container was."""
+    node.kill()
+    path = node.dirs.state / "records" / f"{node.records()['web']['uid']}.json"
+    path.write_text(path.read_text().replace(f'"runtime":"{inside.container.runtime}"', f'"runtime":"{runtime}"'))
+    return Inside(node, "web")
+
+
 @pytest.mark.parametrize(
     ("lies", "told"), [("/bin/true", "told no process of its own"), ("/bin/false", "without a word")]
 )
@@ -197,10 +205,7 @@ async def test_a_runtime_that_lies_or_says_nothing_is_told(
     node_dirs: NodeDirs, busybox_rootfs: Path, lies: str, told: str
 ) -> None:
     with running(node_dirs, busybox_rootfs) as (node, inside):
-        node.kill()
-        path = node_dirs.state / "records" / f"{node.records()['web']['uid']}.json"
-        path.write_text(path.read_text().replace(f'"runtime":"{inside.container.runtime}"', f'"runtime":"{lies}"'))
-        inside = Inside(node, "web")
+        inside = by_another_runtime(node, inside, lies)
         with pytest.raises(ExecSyncError, match="without a word"):
             await inside.exec("true")
         done = node.command("exec", "web", "--", "true", check=False)
@@ -270,6 +275,23 @@ async def test_a_call_of_a_container_that_ends_this_moment_says_so(
         with pytest.raises(ExecSyncError, match="does not run"):
             await inside.exec("true")
         await soon(lambda: not any(census(node_dirs).values()), "nothing is left")
+
+
+async def test_a_runtime_that_fails_since_the_container_has_ended_is_no_fault(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    """runc says `setns process: exit status 1`, `write init-p: broken pipe`, `lstat /proc/1/ns/ipc`, …"""
+    with running(node_dirs, busybox_rootfs) as (node, inside):
+        too_late = node_dirs.root / "too-late"
+        too_late.write_text(
+            f"#!/bin/sh\nkill -9 {inside.pid}\nwhile [ -d /proc/{inside.pid} ]; do sleep 0.01; done\n"
+            "echo 'lstat /proc/1/ns/ipc: no such file or directory' >&2\nexit 1\n"
+        )
+        too_late.chmod(0o755)
+        by_another_runtime(node, inside, str(too_late))
+        done = node.command("exec", "web", "--", "true", check=False)
+        assert (done.returncode, "default/web: it does not run" in done.stderr) == (1, True)
+        assert inside.leftovers == []
 
 
 async def test_calls_work_while_it_stops_and_end_with_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

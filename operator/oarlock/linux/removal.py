@@ -3,6 +3,7 @@
 `shutil.rmtree` keeps one descriptor and one Python frame for each level of a tree; a container can make
 a tree of 100,000 levels in a second. This one needs a handful of descriptors whatever the tree,
 follows no link, leaves no mount point's content touched, and takes away what makes a file immutable.
+What somebody puts into the tree meanwhile goes too: an `oarlock exec` may make its folder in a bundle that is going.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from oarlock.linux import openat
 
 _DEEPEST = 32
+_TRIES = 10
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
 
@@ -30,6 +32,15 @@ def remove_tree(top: Path) -> None:
     Raises:
         OSError: something cannot be removed (EXDEV: a filesystem is mounted in it); the rest may be gone.
     """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return _remove(top)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not tries_left:
+                raise
+
+
+def _remove(top: Path) -> None:
     try:
         parent = os.open(top.parent, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):

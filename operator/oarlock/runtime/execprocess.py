@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import ExecSyncError
 from oarlock.linux.files import unusable_name
 from oarlock.runtime.command import command_code, message_of
+from oarlock.runtime.container import Container
 
 _FRAME = "exec failed: unable to start container process: "
 _PAUSED = re.compile(r"paused container|is paused", re.IGNORECASE)
@@ -109,6 +111,15 @@ def refusal(container: str, said: str, command: str) -> ExecSyncError:
     code = command_code(message)
     problem = message if code is None or command in message else f"{command}: {message}"
     return ExecSyncError(container, problem, exit_code=code)
+
+
+def ends(container: Container, folder: Path) -> bool:
+    """Whether a container is over, whatever the runtime makes of that: it fails at any place and says so in any words.
+
+    Args:
+        folder: the call's, in the bundle.
+    """
+    return not folder.exists() or not hierarchy().processes(container.place.container)
 
 
 def ended(container: str) -> ExecSyncError:

@@ -29,7 +29,7 @@ from oarlock.linux.procfs import parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import not_run
 from oarlock.runtime.container import Container
-from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, process_of, refusal
+from oarlock.runtime.execprocess import ExecProcess, ended, ends, in_memory, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
 
 _ANSWER = 30.0
@@ -112,7 +112,7 @@ def _begin(
     code = _run(arguments, (stdin, err if console else out, err), spec, settings)
     streams.close_given()
     if code != 0:
-        if not folder.exists():  # removed meanwhile, whatever the runtime makes of that
+        if ends(container, folder):
             raise ended(container.id)
         said = streams.words() or (console.words(held) if console is not None else "")
         raise refusal(container.id, said, call.args[0])
