@@ -72,6 +72,42 @@ def test_stop_replace_delete_and_make_again(served: Served, busybox_rootfs: Path
     assert served.object("web")["metadata"]["uid"] != uid
 
 
+def test_no_version_is_told_as_reached_or_failed_before_it_is(served: Served, busybox_rootfs: Path) -> None:
+    """Whoever waits by kstatus (Flux, Argo CD, `kubectl wait`) takes Ready and Stalled for the newest version's."""
+    other = (*SLEEPER[:-1], SLEEPER[-1] + " # other")
+    served.apply(
+        container("web", busybox_rootfs, *SLEEPER),
+        container("job", busybox_rootfs, "sh", "-c", "exit 3", restartPolicy="Never"),
+    )
+    first = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+    served.wait("job", lambda s: s["phase"] == "Failed")
+    since = served.object("job")["metadata"]["resourceVersion"]
+    served.apply(
+        container("web", busybox_rootfs, *other),
+        container("job", busybox_rootfs, "sh", "-c", "exit 0", restartPolicy="Never"),
+    )
+    second = served.wait("web", lambda s: s["phase"] == "Running" and s["pid"] != first)["pid"]
+    served.wait("job", lambda s: s["phase"] == "Succeeded")
+    served.apply(container("web", busybox_rootfs, *other, state="Stopped"))
+    served.wait("web", lambda s: s["phase"] == "Stopped")
+    served.apply(container("web", busybox_rootfs, *other))
+    third = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+    path = f"/apis/oarlock.dev/v1alpha1/containerspecs?watch=true&timeoutSeconds=1&resourceVersion={since}"
+    told = set()
+    for each in (json.loads(line)["object"] for line in served.cluster.get(path).splitlines()):
+        generation, status = each["metadata"]["generation"], each["status"]
+        runs = each["metadata"]["name"] == "job" and status["phase"] == "Running"  # not told when it is over at once
+        if status["observedGeneration"] == generation > 1 and not runs:
+            held = {one["type"] for one in status["conditions"] if one["status"] == "True"} & {"Ready", "Stalled"}
+            told.update((each["metadata"]["name"], generation, *held, status["phase"], status.get("pid")) for _ in held)
+    assert told == {
+        ("web", 2, "Ready", "Running", second),
+        ("web", 3, "Ready", "Stopped", None),
+        ("web", 4, "Ready", "Running", third),
+        ("job", 2, "Ready", "Succeeded", None),
+    }
+
+
 def test_bad_objects_are_refused_by_the_server(served: Served, busybox_rootfs: Path) -> None:
     good = container("bad", busybox_rootfs, "true", nodeName="node-a")
     for field, value, told in (

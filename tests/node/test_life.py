@@ -340,6 +340,26 @@ def test_stop_start_and_restart_are_overrides_of_a_manifest(node_dirs: NodeDirs,
         assert "objects.yaml" in refused.stderr
 
 
+def test_what_runs_goes_on_when_its_next_version_is_not_allowed(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    def told(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+        return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+
+    good = container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0)
+    bad = container("web", busybox_rootfs, "sleep", "1001", securityContext={"privileged": True})
+    with operating(node_dirs) as node:
+        node.apply(good)
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        node.apply(bad)
+        status = node.wait("web", lambda s: told(s)["Stalled"] == ("True", "Refused"))
+        assert (status["phase"], status["pid"], told(status)["Ready"]) == ("Running", pid, ("False", "Refused"))
+        assert told(status)["ContainerReady"] == ("True", "Running")
+        refused = node.command("restart", "web", check=False)
+        assert (refused.returncode, "--allow-privileged" in refused.stderr) == (1, True)
+        node.apply(good)
+        status = node.wait("web", lambda s: told(s)["Ready"][0] == "True")
+        assert (status["pid"], status["restartCount"]) == (pid, 0)
+
+
 def test_what_the_node_does_not_allow_is_refused(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(

@@ -246,15 +246,18 @@ def _gone(record: Record | None, _before: Record) -> bool:
     return record is None
 
 
+_HOPELESS = frozenset({"Refused", "NameTaken"})
+"""Reasons for which nothing is started, whatever is asked for."""
+
+
 def _start_failed(record: Record, before: Record) -> str | None:
-    if record.attempt > before.attempt and record.phase in ("Failed", "BackOff"):
+    """An end counts if it is of a newer attempt: until the operator has looked, the status is of the one before."""
+    if record.attempt > before.attempt and record.phase in ("Failed", "BackOff", "Unknown"):
         return _why(record)
-    stalled = [
-        each
-        for each in record.status.get("conditions") or ()
-        if (each.get("type"), each.get("status")) == ("Stalled", "True")
-    ]
-    return _why(record) if stalled and record.phase != "Running" else None
+    for each in record.status.get("conditions") or ():
+        if (each.get("type"), each.get("status")) == ("Stalled", "True") and each.get("reason") in _HOPELESS:
+            return f"{record.phase}: {each['reason']}: {each.get('message')}"
+    return None
 
 
 def _never(_record: Record, _before: Record) -> str | None:

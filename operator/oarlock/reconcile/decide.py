@@ -9,7 +9,7 @@ from oarlock.api.spec import RestartPolicy, State
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What the object wants now."""
+    """What the object wants now. `refused`: whether the node's policy is against its newest version."""
 
     state: State
     policy: RestartPolicy
@@ -17,6 +17,7 @@ class Desired:
     deleted: bool = False
     held: bool = True
     blocked_by: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def _why_stop(desired: Desired, alive: Alive) -> str | None:
         return "Deleted"
     if desired.state is State.STOPPED:
         return "Stopped"
-    if alive.changed:
+    if alive.changed and not desired.refused:
         return "Replaced"
     return alive.stop_cause
 
@@ -202,6 +203,8 @@ def _absent(desired: Desired, observed: Observed, now: float) -> Step:
         ended = ended or (desired.policy is RestartPolicy.ON_FAILURE and last.code == 0)
         if ended:
             return Settled()
+    if desired.refused:
+        return Wait(None, "Refused")
     if observed.retry_at > now:
         return Wait(observed.retry_at, "BackOff")
     return Create()

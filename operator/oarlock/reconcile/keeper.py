@@ -21,6 +21,7 @@ from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.ledger import Ledger
 from oarlock.reconcile.node import Node, Retention
+from oarlock.reconcile.status import Words
 from oarlock.reconcile.steps import Steps
 from oarlock.records.model import Record, Restarts
 
@@ -40,7 +41,7 @@ class Keeper:
         self._holding: asyncio.Task[None] | None = None
         self._creating: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._ledger = Ledger(node, record, lambda: self.state, self.wake)
+        self._ledger = Ledger(node, record, lambda: self.state, self._outdated, self.wake)
         self._steps = Steps(node, record, self._ledger, self.wake, self._foresee)
 
     # What the outside says.
@@ -50,18 +51,18 @@ class Keeper:
         record = self.record
         self._held = self._held or obj.finalizer
         record.refused, self._ledger.telling = None, True
-        told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), obj.origin)
-        if told != (record.generation, record.spec, record.deleted, record.annotations, record.origin):
-            record.generation, record.spec, record.deleted = obj.generation, dict(obj.given), obj.deleted
-            record.annotations, record.labels, record.origin = (
-                dict(obj.annotations),
-                dict(obj.labels),
-                obj.origin,
-            )
+        told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), dict(obj.labels), obj.origin)
+        if told != (
+            record.generation, record.spec, record.deleted, record.annotations, record.labels, record.origin,
+        ):  # fmt: skip
+            record.generation, record.spec, record.deleted = told[:3]
+            record.annotations, record.labels, record.origin = told[3:]
             self._spec = obj.spec
             record.clear_problem()
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
+            if record.current is None:
+                self._foresee()
             self._ledger.save()
             self._keep_log()
         self.wake()
@@ -77,6 +78,7 @@ class Keeper:
         self._ledger.telling = False
         if not self.record.deleted:
             self.record.deleted = True
+            self.record.clear_problem()
             self._ledger.save()
         self.wake()
 
@@ -97,7 +99,7 @@ class Keeper:
             try:
                 await self.take_up()
                 self._steps.notice(self._spec)
-                step = self._decide()
+                step = decide.decide(self._desired(), self._observe(), clock.boot_seconds())
                 if isinstance(step, decide.Settled | decide.Wait):
                     await self._rest(step)
                 elif await self._act(step):
@@ -108,16 +110,6 @@ class Keeper:
                 # The outermost guard: a defect met by one object must not end the keepers of all others.
                 logger.exception("%s: a defect in oarlock; please report it", self.key)
                 await self._trouble(error, step)
-
-    def _decide(self) -> decide.Step:
-        record = self.record
-        if record.current is None:
-            if record.deleted or self.state is State.STOPPED:
-                record.clear_problem()
-            elif refused := refusal(self._spec, self.node.policy):
-                record.problem = ("Refused", refused)
-                return decide.Settled()
-        return decide.decide(self._desired(), self._observe(), clock.boot_seconds())
 
     @property
     def state(self) -> State:
@@ -132,6 +124,7 @@ class Keeper:
             deleted=self.record.deleted,
             held=self._held,
             blocked_by=self.blocked_by,
+            refused=self._refused() is not None,
         )
 
     def _observe(self) -> decide.Observed:
@@ -140,13 +133,21 @@ class Keeper:
     def _restarts(self) -> Restarts:
         return self.record.annotations.get(RESTARTED_AT), self.override_restart
 
+    def _refused(self) -> str | None:
+        return refusal(self._spec, self.node.policy)
+
+    def _outdated(self) -> Words | None:
+        current = self.record.current
+        if current is None or not view.changed(self.record, current.spec, current.restarts, self._restarts()):
+            return None
+        return view.outdated(self._refused())
+
     async def _rest(self, step: decide.Settled | decide.Wait) -> None:
         until = step.until if isinstance(step, decide.Wait) else None
         self._ledger.waiting = self._words(step)
         if isinstance(step, decide.Wait) and step.reason == "Finalizer":
             self._begin_hold()
-        if self.record.current is not None:
-            self.record.clear_problem()  # whatever could not be done is not to be done any more
+        self.record.clear_problem()  # whatever could not be done is not to be done any more
         self._ledger.save()
         timeout = None if until is None else max(0.0, until - clock.boot_seconds())
         with contextlib.suppress(TimeoutError):
@@ -159,10 +160,13 @@ class Keeper:
         self._ledger.waiting = self._words(decide.decide(self._desired(), observed, clock.boot_seconds()))
 
     def _words(self, step: decide.Step) -> tuple[str, str] | None:
-        return view.words(step, self.record, self.node.policy.backoff, self.blocked_by)
+        backoff, refused = self.node.policy.backoff, self._refused()
+        return view.words(step, self.record, backoff, blocked_by=self.blocked_by, refused=refused)
 
     async def _act(self, step: decide.Step) -> bool:
         """Do one step; True when nothing of the object is left."""
+        if self.record.current is None:
+            self._ledger.waiting = self._words(step)
         match step:
             case decide.Create():
                 await self._while_wanted(self._create())
@@ -189,6 +193,9 @@ class Keeper:
         return False
 
     async def _create(self) -> None:
+        last = self._observe().last
+        if last is not None and last.rearmed:
+            self._ledger.start_afresh()
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:

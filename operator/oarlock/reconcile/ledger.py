@@ -15,7 +15,7 @@ from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
 from oarlock.reconcile.ports import EventKind
-from oarlock.reconcile.status import status_of
+from oarlock.reconcile.status import Words, status_of
 from oarlock.records.model import Current, Exit, Record
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Ledger:
 
     Args:
         state: gives the desired state, overrides applied.
+        outdated: gives reason and sentence why what runs is not of the object's newest version.
         wake: called when something that could not be written should be tried again.
 
     Attributes:
@@ -37,10 +38,17 @@ class Ledger:
         telling: whether the object still exists at its source.
     """
 
-    def __init__(self, node: Node, record: Record, state: Callable[[], State], wake: Callable[[], None]) -> None:
-        self._node, self._state, self._wake = node, state, wake
+    def __init__(
+        self,
+        node: Node,
+        record: Record,
+        state: Callable[[], State],
+        outdated: Callable[[], Words | None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._node, self._state, self._outdated, self._wake = node, state, outdated, wake
         self.record = record
-        self.waiting: tuple[str, str] | None = None
+        self.waiting: Words | None = None
         self.telling = True
         self._saved: bytes | None = None
         self._lasts = False
@@ -61,7 +69,8 @@ class Ledger:
         """
         record = self.record
         now = clock.rfc3339(clock.wall())
-        status = status_of(record, state=self._state(), now=now, waiting=self.waiting)
+        state, outdated = self._state(), self._outdated()
+        status = status_of(record, state=state, now=now, waiting=self.waiting, outdated=outdated)
         changed = status != record.status
         record.status = status
         try:

@@ -13,24 +13,32 @@ from oarlock.records.model import Current, Exit, Record
 _REACHED = {"Running": ("Running",), "Stopped": ("Stopped",), "Paused": ("Paused",)}
 
 
-def status_of(record: Record, *, state: str, now: str, waiting: tuple[str, str] | None = None) -> dict[str, Any]:
+Words = tuple[str, str]
+"""Reason and sentence."""
+
+
+def status_of(
+    record: Record, *, state: str, now: str, waiting: Words | None = None, outdated: Words | None = None
+) -> dict[str, Any]:
     """The API's status shape.
 
     Args:
         state: the desired state, overrides applied.
         now: RFC 3339, for the conditions whose status changes.
-        waiting: reason and sentence of what is waited for, when nothing runs.
+        waiting: what is waited for, when nothing runs.
+        outdated: why the container that runs is not of the object's newest version.
     """
     last = record.last
-    if record.current is not None and last is not None and record.current.attempt == last.attempt:
+    left = record.current is not None and last is not None and record.current.attempt == last.attempt
+    if left:
         record = record.model_copy(update={"current": None})
     current = record.current
     if current is not None:
         waiting = None
-    phase, reason, message = _phase(record, state, waiting)
+    phase, reason, message = _ended(record, state, waiting) if left else _phase(record, state, waiting)
     running = current is not None and current.stage == "started"
     status: dict[str, Any] = {
-        "observedGeneration": record.generation,
+        "observedGeneration": _generation(record),
         "phase": phase,
         "reason": reason,
         "message": message,
@@ -52,7 +60,8 @@ def status_of(record: Record, *, state: str, now: str, waiting: tuple[str, str] 
             "oomKilled": last.oomKilled,
             "finishedAt": last.finishedAt,
         }
-    status["conditions"] = _conditions(record, state, phase, reason, message, now)
+    outdated = outdated if phase in ("Running", "Paused") else None
+    status["conditions"] = _conditions(record, state, phase, (reason, message), outdated, now)
     return {name: value for name, value in status.items() if value is not None}
 
 
@@ -60,7 +69,19 @@ def _container_id(attempt: Current | Exit | None) -> str | None:
     return f"oarlock://{attempt.containerID}" if attempt is not None else None
 
 
-def _phase(record: Record, state: str, waiting: tuple[str, str] | None) -> tuple[str, str, str]:
+def _generation(record: Record) -> int:
+    """The newest version that was looked at, good or not."""
+    return max(record.generation, record.refused[0]) if record.refused is not None else record.generation
+
+
+def _ended(record: Record, state: str, waiting: Words | None) -> tuple[str, str, str]:
+    """Its exit is told, and what is left of it goes; where that fails, no exit is taken back."""
+    if record.problem is None or record.deleted:
+        return _phase(record, state, waiting)
+    return _phase(record.model_copy(update={"problem": None}), state, waiting)[0], *record.problem
+
+
+def _phase(record: Record, state: str, waiting: Words | None) -> tuple[str, str, str]:
     current, last = record.current, record.last
     if current is not None and current.stage == "started":
         phase, *words = _live_phase(current)
@@ -117,22 +138,18 @@ def _terminated(last: Exit) -> dict[str, Any]:
     return _present(fields | {"containerID": _container_id(last)})
 
 
-def _conditions(record: Record, state: str, phase: str, reason: str, message: str, now: str) -> list[dict[str, Any]]:
+def _conditions(
+    record: Record, state: str, phase: str, words: Words, outdated: Words | None, now: str
+) -> list[dict[str, Any]]:
+    reasons = ("InvalidSpec", record.refused[1]) if record.refused is not None else outdated or words
     ready = phase in _REACHED[state] or (phase == "Succeeded" and state != "Stopped")
-    stalled = (
-        record.refused is not None
-        or reason == "NameTaken"
-        or phase in ("Failed", "Unknown")
-        or (record.problem is not None and reason in ("InvalidSpec", "Refused"))
-    )
-    reasons = (reason, message)
-    if record.refused is not None:
-        reasons = ("InvalidSpec", record.refused[1])
+    ready = ready and record.refused is None and outdated is None
+    stalled = phase in ("Failed", "Unknown") or reasons[0] in ("InvalidSpec", "Refused", "NameTaken")
     wanted = {
-        "Ready": (ready and record.refused is None, reasons),
-        "Reconciling": (not ready and not stalled, (reason, message)),
+        "Ready": (ready, reasons),
+        "Reconciling": (not ready and not stalled, outdated or words),
         "Stalled": (stalled, reasons),
-        "ContainerReady": (phase == "Running", (reason, message)),
+        "ContainerReady": (phase == "Running", words),
     }
     before = {each["type"]: each for each in record.status.get("conditions", ())}
     if record.current is not None and (amiss := record.current.concerns):
@@ -141,7 +158,7 @@ def _conditions(record: Record, state: str, phase: str, reason: str, message: st
 
 
 def _condition(
-    record: Record, before: Mapping[str, Any] | None, kind: str, value: bool, words: tuple[str, str], now: str
+    record: Record, before: Mapping[str, Any] | None, kind: str, value: bool, words: Words, now: str
 ) -> dict[str, Any]:
     status = "True" if value else "False"
     same = before is not None and before["status"] == status
@@ -151,7 +168,7 @@ def _condition(
         "reason": words[0],
         "message": words[1],
         "lastTransitionTime": before["lastTransitionTime"] if same and before else now,
-        "observedGeneration": record.generation,
+        "observedGeneration": _generation(record),
     }
 
 

@@ -173,12 +173,13 @@ class Steps:
             logger.warning("%s: %s", self._record.key, error)
 
     async def freeze(self, pause: bool) -> None:
-        """Freeze it, or thaw it."""
+        """Freeze it, or thaw it; nothing when it ends meanwhile."""
         assert self._attempt is not None
-        if pause:
-            await self._attempt.freeze()
-        else:
-            await self._attempt.thaw()
+        try:
+            await (self._attempt.freeze() if pause else self._attempt.thaw())
+        except RuntimeFailure:
+            if not self._attempt.is_dead:
+                raise
         self._done()
 
     async def collect(self) -> None:

@@ -13,6 +13,7 @@ from oarlock.errors import BundleError, NodeFull
 from oarlock.reconcile import decide
 from oarlock.reconcile.backoff import BackOff
 from oarlock.reconcile.concerns import STUCK_AFTER
+from oarlock.reconcile.status import Words
 from oarlock.records.model import Record, Restarts
 
 _VERBS: dict[type, str] = {
@@ -72,14 +73,25 @@ def changed(record: Record, spec: dict[str, Any], before: Restarts, asked: Resta
     return () if spec == record.spec else replaced_fields(spec, record.spec)
 
 
-def words(step: decide.Step, record: Record, backoff: BackOff, blocked_by: str | None) -> tuple[str, str] | None:
-    """Reason and sentence of what is waited for before a step is over; None when nothing is."""
+def outdated(refused: str | None) -> Words:
+    """Why what runs is not of the object's newest version."""
+    if refused is not None:
+        return "Refused", f"{refused}. The container of the version before goes on"
+    return "Replacing", "the container of the version before is there still; it is replaced"
+
+
+def words(
+    step: decide.Step, record: Record, backoff: BackOff, *, blocked_by: str | None, refused: str | None
+) -> Words | None:
+    """What is waited for before a step is over; None when nothing is."""
     match step:
         case decide.Wait(reason="BackOff"):
             delay = backoff.delay(record.backoffSteps - 1)
             return "CrashLoopBackOff", f"back-off {delay:g} s, next start at {record.retryTime}"
         case decide.Wait(reason="NameTaken"):
             return "NameTaken", f"{blocked_by}; rename one of them or remove it"
+        case decide.Wait(reason="Refused"):
+            return "Refused", refused or ""
         case decide.Create():
             return "ContainerCreating", "the container is being created"
         case _:

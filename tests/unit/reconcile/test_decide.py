@@ -38,6 +38,7 @@ RUN = Desired(State.RUNNING, ALWAYS, 30.0)
 STOP, PAUSE = dataclasses.replace(RUN, state=State.STOPPED), dataclasses.replace(RUN, state=State.PAUSED)
 GONE = dataclasses.replace(RUN, deleted=True)
 TAKEN = dataclasses.replace(RUN, blocked_by="another")
+REFUSED = dataclasses.replace(RUN, refused=True)
 UNHELD = dataclasses.replace(RUN, held=False)
 NOW = 1000.0
 
@@ -83,6 +84,11 @@ TABLE: dict[str, tuple[Desired, Observed, Step]] = {
     "runs, its command changed": (RUN, alive(changed=("command",)), Terminate(30.0, "Replaced")),
     "runs, changed and deleted": (GONE, alive(changed=("command",)), Terminate(30.0, "Deleted")),
     "runs, and the name is another's": (TAKEN, alive(), Settled()),
+    "refused by the node": (REFUSED, NOTHING, Wait(None, "Refused")),
+    "runs, changed to what the node refuses": (REFUSED, alive(changed=("command",)), Settled()),
+    "0 under Never, refused since": (dataclasses.replace(under(NEVER), refused=True), exited(0), Settled()),
+    "in back-off, refused since": (REFUSED, exited(3, retry_at=NOW + 5), Wait(None, "Refused")),
+    "stopped, refused since": (dataclasses.replace(STOP, refused=True), exited(143, by_itself=False), Settled()),
     "TERM sent": (STOP, alive(**TERMED), Wait(NOW + 20, "Stopped")),
     "TERM sent, grace over": (STOP, alive(stop_since=NOW - 30, stop_grace=30.0), Kill("Stopped")),
     "TERM sent, grace made shorter": (dataclasses.replace(STOP, grace=5.0), alive(**TERMED), Kill("Stopped")),

@@ -49,7 +49,7 @@ TABLE: list[tuple[str, dict[str, Any], str, tuple[str, str] | None, str, str]] =
     ("in back-off", {"exits": [ended(3)]}, "Running", ("CrashLoopBackOff", "back-off 10 s"), "BackOff", "-R--"),
     ("restarting", {"exits": [ended(3)]}, "Running", ("ContainerCreating", "being created"), "Pending", "-R--"),
     ("name taken", {}, "Running", ("NameTaken", "the name belongs to another"), "Pending", "--S-"),
-    ("not allowed", {"problem": ("Refused", "privileged")}, "Running", None, "Pending", "--S-"),
+    ("not allowed", {}, "Running", ("Refused", "privileged"), "Pending", "--S-"),
     ("no root yet", {"problem": ("CreateContainerConfigError", "no such tree")}, "Running", None, "Pending", "-R--"),
     (
         "runs, newest version invalid",
@@ -100,6 +100,63 @@ def test_the_flat_fields_describe_the_last_exit_until_the_next_one_runs() -> Non
     assert (runs["pid"], runs["monitorPID"]) == (7, 6)
     assert runs["lastState"]["terminated"]["exitCode"] == 137
     assert "pid" not in waits
+
+
+REPLACING = ("Replacing", "it is replaced")
+
+
+@pytest.mark.parametrize(
+    ("outdated", "paused", "told"),
+    [
+        (REPLACING, False, {"Ready": "False", "Reconciling": "True", "Stalled": "False", "ContainerReady": "True"}),
+        (REPLACING, True, {"Ready": "False", "Reconciling": "True", "Stalled": "False", "ContainerReady": "False"}),
+        (
+            ("Refused", "privileged"),
+            False,
+            {"Ready": "False", "Reconciling": "False", "Stalled": "True", "ContainerReady": "True"},
+        ),
+    ],
+)
+def test_what_runs_of_an_older_version_makes_no_newer_one_ready(
+    outdated: tuple[str, str], paused: bool, told: dict[str, str]
+) -> None:
+    """kstatus takes Ready for the word on `observedGeneration`."""
+    runs = RUNS.model_copy(update={"paused": paused})
+    found = status_of(
+        record(generation=2, current=runs), state="Paused" if paused else "Running", now=NOW, outdated=outdated
+    )
+    assert (found["observedGeneration"], found["phase"]) == (2, "Paused" if paused else "Running")
+    assert {each["type"]: each["status"] for each in found["conditions"]} == told
+    assert {each["reason"] for each in found["conditions"] if each["type"] != "ContainerReady"} == {outdated[0]}
+
+
+def test_a_version_that_is_refused_has_been_looked_at() -> None:
+    found = status_of(record(current=RUNS, refused=(3, "spec.x: no")), state="Running", now=NOW)
+    assert {found["observedGeneration"], *(each["observedGeneration"] for each in found["conditions"])} == {3}
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "waiting", "phase", "conditions"),
+    [
+        (0, "Running", None, "Succeeded", "Y---"),
+        (3, "Running", None, "Failed", "--S-"),
+        (143, "Stopped", None, "Stopped", "Y---"),
+        (3, "Running", ("CrashLoopBackOff", "back-off 10 s"), "BackOff", "-R--"),
+    ],
+)
+def test_an_end_that_was_told_stands_though_its_remains_do_not_go(
+    code: int, state: str, waiting: tuple[str, str] | None, phase: str, conditions: str
+) -> None:
+    problem = ("RemoveContainerError", "runc delete: no")
+    left = record(current=current(stage="started", pid=7), exits=[ended(code, attempt=2)], problem=problem)
+    found = status_of(left, state=state, now=NOW, waiting=waiting)
+    assert (found["phase"], found["reason"], found["message"], found["exitCode"]) == (phase, *problem, code)
+    told = [
+        letter if each["status"] == "True" else "-" for letter, each in zip("YRSC", found["conditions"], strict=True)
+    ]
+    assert "".join(told) == conditions
+    deleted = status_of(left.model_copy(update={"deleted": True}), state=state, now=NOW, waiting=waiting)
+    assert (deleted["phase"], deleted["reason"]) == ("Stopping", "RemoveContainerError")
 
 
 def test_a_transition_time_changes_with_its_status_only() -> None:
