@@ -294,6 +294,25 @@ async def test_a_runtime_that_fails_since_the_container_has_ended_is_no_fault(
         assert inside.leftovers == []
 
 
+async def test_a_reader_that_does_not_read_keeps_no_container_from_ending(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    """The command is the client's child, and a pid namespace is over once each of its processes was waited for."""
+    with running(node_dirs, busybox_rootfs, restartPolicy="Never") as (node, inside):
+        client = subprocess.Popen(
+            [sys.executable, "-m", "oarlock", "exec", "web", "--", "yes"], env=node.environment, stdout=subprocess.PIPE
+        )
+        with client:
+            await soon(lambda: inside.processes("yes"), "it runs")
+            for number in (signal.SIGTSTP, signal.SIGTTOU):
+                client.send_signal(number)
+            os.kill(inside.pid, signal.SIGKILL)
+            assert node.wait("web", lambda s: s["phase"] == "Failed")["exitCode"] == 137
+            assert client.poll() is None
+            client.communicate(timeout=LONG)
+        assert client.returncode == 137
+
+
 async def test_calls_work_while_it_stops_and_end_with_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     slow = ("sh", "-c", "trap 'sleep 3; exit 7' TERM; while :; do sleep 1000 & wait; done")
     with running(node_dirs, busybox_rootfs, *slow, terminationGracePeriodSeconds=60) as (node, inside):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from oarlock.bundle import users
 from oarlock.cli import exitcodes, output, terminal
+from oarlock.cli.liveness import is_alive
 from oarlock.cli.relay import Sink, Source, relay
 from oarlock.cli.signals import handling
 from oarlock.cli.target import Target, find_target
@@ -19,13 +20,15 @@ from oarlock.errors import BundleError, ExecSyncError, ExecTimeout, RuntimeFailu
 from oarlock.node.checked import find_program
 from oarlock.node.configuration import Configuration
 from oarlock.node.settings import monitor_settings
-from oarlock.runtime.execprocess import ExecProcess, ExecUser
+from oarlock.runtime.execprocess import ExecProcess, ExecUser, ended
 from oarlock.runtime.foreground import Foreground, foreground
 
 if TYPE_CHECKING:
     from oarlock.runtime.execution import ExecResult
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""What stops a process that it is sent to, and does not here: one that has stopped waits for no command."""
 _IN, _OUT, _ERR = 0, 1, 2
 _AT_END = 1 << 20
 """Bytes of a stream that are still read once the command has ended: more than a pipe holds."""
@@ -89,12 +92,15 @@ def _streaming(configuration: Configuration, target: Target, process: ExecProces
             _resize(running)
             if running.stdin is not None:  # else the keys stay this terminal's, and Ctrl-C is a signal to pass on
                 held.enter_context(terminal.raw(_IN))
-        _pass_on(running)
-        return running.exit_code()
+        held.enter_context(handling(STOPS, signal.SIG_IGN))
+        return _pass_on(running)
 
 
-def _pass_on(running: Foreground) -> None:
-    """Copy until the command has ended and all that it wrote is out."""
+def _pass_on(running: Foreground) -> int:
+    """Copy until the command has ended and all that it wrote is out; its exit code.
+
+    It is waited for the moment it ends, however slow the reader is: a container is over when its last process is.
+    """
     out, err = Sink(_OUT), Sink(_ERR)
     reads = [Source(running.stdout.fileno(), out.push, out)]
     if running.stderr is not None:
@@ -121,9 +127,11 @@ def _pass_on(running: Foreground) -> None:
         sources[:] = reads
 
     relay(sources, sinks, running.process.fd, broken)
+    code = running.exit_code()
     for source in reads:
         source.drain(_AT_END)
     relay([], [out, err], None, broken)
+    return code
 
 
 def _to_its_end(configuration: Configuration, target: Target, process: ExecProcess, timeout: float) -> int:
@@ -205,5 +213,7 @@ def _user(target: Target, given: str) -> ExecUser:
     try:
         user = users.find(target.container.bundle / "rootfs", given)
     except BundleError as error:
+        if not is_alive(target.pid, target.pid_start):
+            raise exitcodes.Failure(f"{target.record}: {ended(target.container.id).problem}") from None
         raise exitcodes.Failure(f"{target.record}: -u: {error}") from None
     return ExecUser(user.uid, user.gid, user.additional_gids, user.home)

@@ -9,12 +9,14 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def handling(numbers: tuple[signal.Signals, ...], handle: Callable[[int], object]) -> Iterator[None]:
-    """These signals are handled so; afterwards as before."""
+def handling(numbers: tuple[signal.Signals, ...], handle: Callable[[int], object] | signal.Handlers) -> Iterator[None]:
+    """These signals are handled so, or ignored; afterwards as before."""
 
-    def handler(number: int, _frame: FrameType | None) -> None:
-        handle(number)
+    def call(number: int, _frame: FrameType | None) -> None:
+        if not isinstance(handle, signal.Handlers):
+            handle(number)
 
+    handler = handle if isinstance(handle, signal.Handlers) else call
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

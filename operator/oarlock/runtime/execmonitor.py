@@ -25,7 +25,7 @@ from oarlock.linux.procfs import has_ended, parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import not_run, spawn
 from oarlock.runtime.container import Container
-from oarlock.runtime.execprocess import ExecProcess, ended, ends, in_memory, process_of, refusal
+from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, is_over, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
 
 LOG_LIMIT = 800 << 20
@@ -199,7 +199,7 @@ class ExecMonitor:
             if answer.get("killed"):
                 raise self._lost()
             self._over = self._command is None
-            if ends(self._container, self._pidfile.parent):
+            if is_over(self._container):
                 raise ended(self._container.id)
             raise refusal(self._container.id, str(answer.get("message", "")), self._program)
         if parent(answer["data"]) not in (self._conmon.pid, None):

@@ -113,13 +113,9 @@ def refusal(container: str, said: str, command: str) -> ExecSyncError:
     return ExecSyncError(container, problem, exit_code=code)
 
 
-def ends(container: Container, folder: Path) -> bool:
-    """Whether a container is over, whatever the runtime makes of that: it fails at any place and says so in any words.
-
-    Args:
-        folder: the call's, in the bundle.
-    """
-    return not folder.exists() or not hierarchy().processes(container.place.container)
+def is_over(container: Container) -> bool:
+    """Whether a container has ended, whatever the runtime makes of that: it fails anywhere, and says so in any words."""
+    return not hierarchy().processes(container.place.container)
 
 
 def ended(container: str) -> ExecSyncError:

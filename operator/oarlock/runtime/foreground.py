@@ -29,7 +29,7 @@ from oarlock.linux.procfs import parent
 from oarlock.linux.removal import remove_tree
 from oarlock.runtime.command import not_run
 from oarlock.runtime.container import Container
-from oarlock.runtime.execprocess import ExecProcess, ended, ends, in_memory, process_of, refusal
+from oarlock.runtime.execprocess import ExecProcess, ended, in_memory, is_over, process_of, refusal
 from oarlock.runtime.monitor import MonitorSettings
 
 _ANSWER = 30.0
@@ -85,7 +85,12 @@ def foreground(
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as failed:
             failed.callback(_end_begun, container)
-            running = _begin(held, settings, container, call, interactive=interactive)
+            try:
+                running = _begin(held, settings, container, call, interactive=interactive)
+            except ExecSyncError:
+                if is_over(container):
+                    raise ended(container.id) from None
+                raise
             failed.pop_all()
         yield running
 
@@ -112,8 +117,6 @@ def _begin(
     code = _run(arguments, (stdin, err if console else out, err), spec, settings)
     streams.close_given()
     if code != 0:
-        if ends(container, folder):
-            raise ended(container.id)
         said = streams.words() or (console.words(held) if console is not None else "")
         raise refusal(container.id, said, call.args[0])
     started = _child(folder / "pid")
