@@ -77,7 +77,8 @@ def assert_same(found: bytes, wanted: bytes) -> None:
 def test_at_full_speed_no_line_is_lost_or_doubled(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     count = 400_000
     with operating(node_dirs) as node:
-        node.apply(shell("chatty", busybox_rootfs, numbered(count), logRotation=WIDE, resources=FAST))
+        bursts = "; ".join(f"{numbered(count // 4, 1 + count // 4 * turn)}; usleep 300000" for turn in range(4))
+        node.apply(shell("chatty", busybox_rootfs, bursts, logRotation=WIDE, resources=FAST))
         log = log_path(node, "chatty")
         node.wait("chatty", lambda s: s["phase"] == "Succeeded", SLOW)
         assert len(rotated(log)) >= 3
@@ -331,6 +332,26 @@ def test_a_follower_goes_on_with_the_next_attempt(node_dirs: NodeDirs, busybox_r
         assert_same(printed_to.read_bytes(), one + b"\n" + one)
         assert_same(printed(node, "web", "--previous"), one)
         assert_same(printed(node, "web", "-p", "--tail", "2"), lines(1, count) + b"no end")
+
+
+def test_attempts_that_do_not_get_to_run_leave_the_log_of_the_last_that_did(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    root = node_dirs.root / "rootfs"
+    shutil.copytree(busybox_rootfs, root, symlinks=True)
+    with operating(node_dirs) as node:
+        node.apply(shell("web", root, "echo crashed; exec sleep 1000", restartPolicy="Always"))
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        eventually(lambda: b"crashed" in newest(log_path(node, "web")), "it has written", SLOW)
+        root.rename(node_dirs.root / "gone")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: node.records()["web"]["attempt"] > 3, "two tries more have failed", SLOW)
+        assert printed(node, "web") == b"crashed\n"
+        (node_dirs.root / "gone").rename(root)
+        node.apply(container("web", root, "nosuch"))
+        node.wait("web", lambda s: s["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
+        assert node.status("web")["exitCode"] == 127
+        assert printed(node, "web") == b"crashed\n"
 
 
 def test_bytes_come_out_as_they_went_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

@@ -140,11 +140,11 @@ def _ended(record: Record | None, configuration: Configuration) -> bool:
     """Whether nothing more will be written: settled or deleted, or dead while no operator runs."""
     if record is None:
         return True
+    watched = find_operator(configuration.lock_file).running
     if record.phase in {*SETTLED, "Unknown"} and not record.status.get("pid"):
-        return True
-    if find_operator(configuration.lock_file).running:
-        return False
-    return ended_unseen(record.data, boot_id(), configuration.exits_dir) is not None
+        # An end is told before conmon has written all that it read; what is left of the attempt goes after conmon.
+        return not (watched and record.current) or bool(record.data.get("problem"))
+    return not watched and ended_unseen(record.data, boot_id(), configuration.exits_dir) is not None
 
 
 def _read(path: Path) -> Record | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from oarlock.api.identity import container_id
@@ -28,10 +29,10 @@ from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
-_LOGS_KEPT = 2
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
-_OOM_SETTLES = 0.2
+_OOM_SETTLES, _OOM_COUNTED = 0.2, 3.0
+"""Seconds until it is looked whom the OOM killer took, doubling; and after how many it was somebody uncounted."""
 
 
 class Attempt:
@@ -93,7 +94,7 @@ class Attempt:
         self.left = True
         try:
             container.log.parent.mkdir(parents=True, exist_ok=True)
-            self._drop_old_logs()
+            self._drop_logs(sorted(self._logs())[:-1])
             make = functools.partial(
                 bundle.make,
                 spec,
@@ -217,9 +218,10 @@ class Attempt:
         await self._clear()
 
     async def destroy(self) -> None:
-        """End and remove whatever there is of it."""
+        """End and remove whatever there is of it, and the log of what never ran: it hides none of what did."""
         await self._node.runtime.destroy(self._container)
         await self._clear()
+        self._drop_logs((self.current.attempt,))
         self.left = False
 
     def _hold(self, live: Live) -> None:
@@ -266,7 +268,8 @@ class Attempt:
     def _after_oom(self, pause: float) -> None:
         if self._live is None or self._live.init.has_ended():
             return
-        if self._live.init.is_dying():
+        counted = pause > _OOM_COUNTED or self._node.runtime.oom_counted(self._container)
+        if self._live.init.is_dying() or not counted:
             self._look_at_init(2 * pause)
         else:
             self.child_killed = True
@@ -316,10 +319,18 @@ class Attempt:
                 await self._monitor_end(monitor)
         return self._node.runtime.exit_code(self._container)
 
-    def _drop_old_logs(self) -> None:
-        """Keep the logs of this attempt and of the one before."""
-        for entry in os.scandir(self._container.log.parent):
-            number = entry.name.partition(".")[0]
-            if number.isdigit() and int(number) <= self.current.attempt - _LOGS_KEPT:
-                with contextlib.suppress(FileNotFoundError):  # it was being compressed
-                    os.unlink(entry.path)
+    def _logs(self) -> dict[int, list[str]]:
+        """The log files of the object's attempts."""
+        found: dict[int, list[str]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._folder.parent / "logs"):
+                number = entry.name.partition(".")[0]
+                if number.isdigit():
+                    found.setdefault(int(number), []).append(entry.path)
+        return found
+
+    def _drop_logs(self, attempts: Iterable[int]) -> None:
+        files = self._logs()
+        for path in itertools.chain.from_iterable(files.get(each, ()) for each in attempts):
+            with contextlib.suppress(FileNotFoundError):  # it was being compressed
+                os.unlink(path)

@@ -249,8 +249,11 @@ class Runtime:
 
     def oom_killed(self, container: Container) -> bool:
         """Whether the kernel's OOM killer took a process of it: conmon's word or the cgroup's own count."""
-        cgroups = (container.place.container, container.place.lasting)
-        return (container.bundle / oom.FILE).exists() or any(map(self._hierarchy.oom_kills, cgroups))
+        return (container.bundle / oom.FILE).exists() or self.oom_counted(container)
+
+    def oom_counted(self, container: Container) -> bool:
+        """Whether its cgroup counts a kill: on version 1 conmon is told that the kernel looks for a victim."""
+        return any(map(self._hierarchy.oom_kills, (container.place.container, container.place.lasting)))
 
     async def end_commands(self) -> None:
         """End the runtime's commands that an operator before this one began: nobody waits for their answer."""
