@@ -220,6 +220,21 @@ def test_objects_of_another_node_are_left_alone(served: Served, busybox_rootfs: 
     assert set(served.node.records()) == {"ours"}
 
 
+def test_a_finalizer_that_somebody_took_off_is_put_back(served: Served, busybox_rootfs: Path) -> None:
+    """As `kubectl replace` does, which writes the whole object; without it the object goes before its container."""
+    web = container("web", busybox_rootfs, *SLEEPER)
+    served.apply(web)
+    pid = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
+    served.cluster.kubectl("replace", "-f", "-", input=json.dumps(web))
+    eventually(lambda: served.object("web")["metadata"].get("finalizers") == ["oarlock.dev/container"], "it is back")
+    served.node.kill()
+    served.cluster.kubectl("replace", "-f", "-", input=json.dumps(web))
+    assert "finalizers" not in served.object("web")["metadata"]
+    served.node.start()
+    eventually(lambda: served.object("web")["metadata"].get("finalizers") == ["oarlock.dev/container"], "it is back")
+    assert served.object("web")["status"]["pid"] == pid
+
+
 def test_deleted_while_in_back_off_and_while_being_created(served: Served, busybox_rootfs: Path) -> None:
     served.apply(container("flaky", busybox_rootfs, "sh", "-c", "exit 1"))
     served.wait("flaky", lambda s: s["phase"] == "BackOff")

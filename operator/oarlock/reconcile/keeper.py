@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oarlock.api.accepted import RESTARTED_AT, Accepted
+from oarlock.api.identity import KUBERNETES
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
 from oarlock.errors import OarlockError, ObjectGone
@@ -37,7 +38,6 @@ class Keeper:
         self.blocked_by: str | None = None
         self.override_restart: str | None = None
         self._spec = Spec.model_validate(record.spec)
-        self._held = record.source != "kubernetes" or bool(record.current or record.exits)
         self._holding: asyncio.Task[None] | None = None
         self._creating: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -49,7 +49,9 @@ class Keeper:
     def apply(self, obj: Accepted) -> None:
         """A version of the object; cheap when nothing changed."""
         record = self.record
-        self._held = self._held or obj.finalizer
+        record.held = obj.finalizer
+        if not obj.deleted and (record.current is not None or record.exits):
+            self._begin_hold()  # somebody took it off, or it was never there: its end would go untold
         record.refused, self._ledger.telling = None, True
         told = (obj.generation, dict(obj.given), obj.deleted, dict(obj.annotations), dict(obj.labels), obj.origin)
         if told != (
@@ -122,7 +124,7 @@ class Keeper:
             policy=self._spec.restartPolicy,
             grace=float(self._spec.terminationGracePeriodSeconds),
             deleted=self.record.deleted,
-            held=self._held,
+            held=self.record.held or self.record.source != KUBERNETES,
             blocked_by=self.blocked_by,
             refused=self._refused() is not None,
         )
@@ -246,7 +248,7 @@ class Keeper:
 
     def _begin_hold(self) -> None:
         """Have the source keep the object until it is released; meanwhile work goes on."""
-        if not self._held and self._holding is None:
+        if not self.record.held and self._holding is None:
             self._holding = asyncio.create_task(self._hold())
 
     async def _hold(self) -> None:
@@ -255,8 +257,10 @@ class Keeper:
         except ObjectGone:
             self.vanish()
         else:
-            self._held = True
+            self.record.held = True
             self.wake()
+        finally:
+            self._holding = None
 
     async def take_up(self) -> None:
         """Take up what a predecessor left, once.

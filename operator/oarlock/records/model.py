@@ -65,7 +65,11 @@ class Exit(BaseModel):
 
 
 class Record(BaseModel):
-    """One object. `override` is the state that the command asked for, instead of the spec's."""
+    """One object.
+
+    override: the state that the command asked for, instead of the spec's.
+    held: the source is known to keep the object until it is released.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -83,6 +87,7 @@ class Record(BaseModel):
     annotations: dict[str, str] = {}
     spec: dict[str, Any]
     deleted: bool = False
+    held: bool = False
     override: str | None = None
     attempt: int = 0
     current: Current | None = None
