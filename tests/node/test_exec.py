@@ -299,17 +299,20 @@ async def test_a_reader_that_does_not_read_keeps_no_container_from_ending(
 ) -> None:
     """The command is the client's child, and a pid namespace is over once each of its processes was waited for."""
     with running(node_dirs, busybox_rootfs, restartPolicy="Never") as (node, inside):
-        client = subprocess.Popen(
-            [sys.executable, "-m", "oarlock", "exec", "web", "--", "yes"], env=node.environment, stdout=subprocess.PIPE
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "oarlock", "exec", "web", "--", "yes"),
+            env=node.environment,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1,
         )
-        with client:
-            await soon(lambda: inside.processes("yes"), "it runs")
-            for number in (signal.SIGTSTP, signal.SIGTTOU):
-                client.send_signal(number)
-            os.kill(inside.pid, signal.SIGKILL)
-            assert node.wait("web", lambda s: s["phase"] == "Failed")["exitCode"] == 137
-            assert client.poll() is None
-            client.communicate(timeout=LONG)
+        await soon(lambda: inside.processes("yes"), "it runs")
+        for number in (signal.SIGTSTP, signal.SIGTTOU):
+            client.send_signal(number)
+        os.kill(inside.pid, signal.SIGKILL)
+        assert node.wait("web", lambda s: s["phase"] == "Failed")["exitCode"] == 137
+        assert client.returncode is None
+        async with asyncio.timeout(LONG):
+            await client.communicate()
         assert client.returncode == 137
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -278,6 +279,44 @@ def test_what_cannot_start_can_be_stopped(node_dirs: NodeDirs, rootfs: str) -> N
         assert row[1:4] == ["web", "Stopped", "Stopped"]
         node.command("start", "--no-wait", "web")
         node.wait("web", lambda s: s["reason"] == "CreateContainerConfigError")
+
+
+@contextmanager
+def served_by_nobody(folder: Path) -> Iterator[int]:
+    """A file system whose server never answers, until the descriptor is closed: FUSE without a daemon."""
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    try:
+        options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0"
+        command = ["mount", "-i", "-t", "fuse", "nobody", folder, "-o", options]
+        subprocess.run(command, check=True, pass_fds=[fuse])
+        yield fuse
+    finally:
+        mount.unmount(folder)
+
+
+def test_a_root_filesystem_that_does_not_answer_holds_up_no_other_object(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    away = node_dirs.root / "away"
+    away.mkdir()
+    with operating(node_dirs) as node, served_by_nobody(away) as server:
+        node.apply(*(container(f"hung-{number}", away, "sleep", "1000") for number in range(10)), file="hung.yaml")
+        eventually(lambda: len(node.records()) == 10, "they are taken up")
+        node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
+        node.wait("web", lambda s: s["phase"] == "Running", 4)
+        hung = node.wait("hung-3", lambda s: s["reason"] == "CreateContainerConfigError")
+        assert f"spec.rootfs.path: {away} gives no answer within 5 s" in hung["message"]
+        node.command("stop", "web")
+        assert threads(node) < 30
+        os.close(server)
+        node.wait("hung-3", lambda s: "Transport endpoint is not connected" in s["message"], 70)
+        node.apply(file="hung.yaml")
+        eventually(lambda: set(node.records()) == {"web"}, "they are gone")
+
+
+def threads(node: Operator) -> int:
+    assert node.process is not None
+    return len(list(Path(f"/proc/{node.process.pid}/task").iterdir()))
 
 
 def test_a_broken_record_is_one_sentence(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

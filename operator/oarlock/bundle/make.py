@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from oarlock.api.spec import Spec
 
 
+def look(spec: Spec, *, forbidden: Sequence[Path] = (), allowed: Sequence[Path] = ()) -> None:
+    """Read what `make` reads of the root filesystem. That takes for ever where its server is away.
+
+    Raises:
+        BundleError: as `make`.
+    """
+    users.resolve(rootfs.check_rootfs(Path(spec.rootfs.path), forbidden=forbidden, allowed=allowed), spec)
+
+
 def make(
     spec: Spec,
     *,

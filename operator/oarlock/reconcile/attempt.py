@@ -16,8 +16,9 @@ from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
 from oarlock.cgroups.place import place
-from oarlock.errors import RuntimeFailure
+from oarlock.errors import BundleError, RuntimeFailure
 from oarlock.linux import clock
+from oarlock.linux.patience import patiently
 from oarlock.linux.process import Process
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
@@ -29,6 +30,8 @@ from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
+_ANSWER = 5.0
+"""Seconds that a root filesystem has to be looked at."""
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
 _OOM_SETTLES, _OOM_COUNTED = 0.2, 3.0
@@ -82,6 +85,21 @@ class Attempt:
             restarts=restarts,
             logPath=str(node.containers / record.uid / "logs" / f"{record.attempt}.log"),
         )
+
+    @staticmethod
+    async def look(node: Node, spec: Spec) -> None:
+        """See that the root filesystem is there and answers, before anything is made: all objects share one thread.
+
+        Raises:
+            BundleError: it cannot be used.
+        """
+        path, policy = spec.rootfs.path, node.policy
+        step = functools.partial(bundle.look, spec, forbidden=policy.forbidden, allowed=policy.allowed_rootfs)
+        try:
+            await patiently(f"rootfs {path}", step, _ANSWER)
+        except TimeoutError:
+            told = f"spec.rootfs.path: {path} gives no answer within {_ANSWER:g} s; see the file system that it lies on"
+            raise BundleError(told) from None
 
     @staticmethod
     def remove_object(node: Node, uid: str) -> None:

@@ -198,6 +198,7 @@ class Keeper:
         last = self._observe().last
         if last is not None and last.rearmed:
             self._ledger.start_afresh()
+        await Attempt.look(self.node, self._spec)
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:

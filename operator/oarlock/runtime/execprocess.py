@@ -114,7 +114,7 @@ def refusal(container: str, said: str, command: str) -> ExecSyncError:
 
 
 def is_over(container: Container) -> bool:
-    """Whether a container has ended, whatever the runtime makes of that: it fails anywhere, and says so in any words."""
+    """Whether a container has ended, whatever the runtime makes of that: it fails anywhere, in any words."""
     return not hierarchy().processes(container.place.container)
 
 

@@ -1,0 +1,46 @@
+"""Steps that may never return (a file system whose server is away), each in a thread that nobody has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+_under_way: dict[str, asyncio.Future[Exception | None]] = {}
+
+
+async def patiently(name: str, step: Callable[[], object], seconds: float) -> None:
+    """Do `step`, beside the loop. While one of this name has not returned, no other is begun.
+
+    Raises:
+        TimeoutError: it has not returned within `seconds`; the thread may stay where it is.
+        Exception: what `step` raised.
+    """
+    async with asyncio.timeout(seconds):
+        while name in _under_way:  # of an earlier call, which gave up; or of another object's
+            await asyncio.shield(_under_way[name])
+        error = await asyncio.shield(_begin(name, step))
+    if error is not None:
+        raise error
+
+
+def _begin(name: str, step: Callable[[], object]) -> asyncio.Future[Exception | None]:
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Exception | None] = loop.create_future()
+    _under_way[name] = outcome
+
+    def end(error: Exception | None) -> None:
+        del _under_way[name]
+        outcome.set_result(error)
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            step()
+        except Exception as raised:  # noqa: BLE001 (the outermost frame of a thread: raised where it is awaited)
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(end, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return outcome
