@@ -105,7 +105,7 @@ def end_boot(dirs: NodeDirs) -> None:
             [node_cgroups.RUNTIME, "--root", str(runtime), "delete", "--force", container.name],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
     hierarchy().kill(dirs.cgroup)

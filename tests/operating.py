@@ -50,6 +50,17 @@ def eventually(look: Callable[[], Any], what: str, deadline: float = DEADLINE) -
         time.sleep(0.01)  # between two looks at a fact, never instead of one
 
 
+def traps(pid: int) -> None:
+    """Wait until this init handles TERM, as `SLEEPER` does in its first moment; before that the kernel drops it."""
+    caught = 1 << (signal.SIGTERM - 1)
+
+    def handled() -> bool:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & caught)
+
+    eventually(handled, "it handles TERM")
+
+
 class Operator:
     """One node's operator as a process of its own, with what the command says of it."""
 

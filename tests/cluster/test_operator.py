@@ -146,7 +146,7 @@ def test_the_command_pauses_and_unpauses_an_api_object(served: Served, busybox_r
         # What somebody else did to it is mended, though there is nothing to change in the API.
         (node_cgroups.thaw if state == "Paused" else node_cgroups.freeze)(pid)
         served.node.command(verb, "web", "--kubeconfig", kubeconfig)
-        assert node_cgroups.frozen(pid) == (state == "Paused")
+        eventually(lambda state=state: node_cgroups.frozen(pid) == (state == "Paused"), verb)
 
 
 def test_a_killed_monitor_is_an_event_and_a_condition(served: Served, busybox_rootfs: Path) -> None:
@@ -252,7 +252,7 @@ def test_deleted_while_it_is_being_stopped(served: Served, busybox_rootfs: Path)
     status = served.wait("web", lambda s: s["phase"] == "Stopping")
     began = time.monotonic()
     served.cluster.kubectl("delete", "cspec", "web", "--timeout=20s")
-    assert 2 < time.monotonic() - began < 8, "the grace period that had begun is kept"
+    assert 1 < time.monotonic() - began < 15, "the grace period that had begun is kept"
     assert not Path(f"/proc/{status['pid']}").exists()
     assert served.node.log().count("TERM sent") == 1
 

@@ -15,13 +15,18 @@ from tests.cluster.serving import CRD, RBAC, Served, serve
 from tests.node_dirs import NodeDirs
 from tests.operating import SLEEPER, Operator, census, container, eventually
 
+GO = "while [ ! -e /go ]; do sleep 0.05; done; exit 5"
+SOON = 15.0
+"""Seconds in which all is told: a pause of up to 2.5 s, a list, a patch. (The list of every 10 minutes comes later.)"""
 
+
+@pytest.mark.timeout(240)  # the control plane starts in it, and is away for a minute
 def test_containers_and_policy_go_on_while_the_api_is_away(
     cluster: ControlPlane, served: Served, busybox_rootfs: Path
 ) -> None:
     served.apply(
         container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0),
-        container("job", busybox_rootfs, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 5"),
+        container("job", busybox_rootfs, "sh", "-c", GO, terminationGracePeriodSeconds=0),
     )
     web = served.wait("web", lambda s: s["phase"] == "Running")["pid"]
     job = served.wait("job", lambda s: s["phase"] == "Running")["pid"]
@@ -41,7 +46,7 @@ def test_containers_and_policy_go_on_while_the_api_is_away(
         time.sleep(max(0, away_until - time.monotonic()))  # away for a minute in all
     finally:
         cluster.start_api()
-    status = served.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1, 5)
+    status = served.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1, SOON)
     assert status["lastState"]["terminated"]["exitCode"] == 5
     assert served.object("web")["status"]["pid"] == web
 
@@ -57,7 +62,7 @@ def test_90_seconds_of_503_end_nothing(cluster: ControlPlane, node_dirs: NodeDir
                 proxy.drop_connections()
                 served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
                 time.sleep(90)  # longer than the retries of any client
-            status = served.wait("web", lambda s: s["phase"] == "Stopped", 5)
+            status = served.wait("web", lambda s: s["phase"] == "Stopped", SOON)
             assert status["exitCode"] == 7
             cluster.kubectl("delete", "cspec", "web", "--timeout=30s")
         finally:
@@ -112,7 +117,7 @@ def test_started_with_the_api_away(cluster: ControlPlane, node_dirs: NodeDirs, b
             assert served.node.status("web")["pid"] == web
             assert served.object("job")["status"]["pid"] == job
             proxy.open_port()
-            status = served.wait("job", lambda s: s["restartCount"] == 1, 5)
+            status = served.wait("job", lambda s: s["restartCount"] == 1, SOON)
             assert status["pid"] == restarted["pid"]
             assert status["lastState"]["terminated"]["exitCode"] == 7
             cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
@@ -137,8 +142,8 @@ def test_refused_until_the_token_file_changes(cluster: ControlPlane, node_dirs: 
         assert served.object("job")["status"]["pid"] == job
         assert node.status("web")["pid"] == web
         cluster.deliver_token("oarlock")
-        assert served.wait("job", lambda s: s["restartCount"] == 1, 5)["lastState"]["terminated"]["exitCode"] == 7
-        assert served.wait("web", lambda s: s["phase"] == "Stopped", 5)["exitCode"] == 7
+        assert served.wait("job", lambda s: s["restartCount"] == 1, SOON)["lastState"]["terminated"]["exitCode"] == 7
+        assert served.wait("web", lambda s: s["phase"] == "Stopped", SOON)["exitCode"] == 7
         cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
     finally:
         node.kill()
@@ -156,7 +161,7 @@ def test_an_error_event_inside_a_watch(
             eventually(lambda: proxy.open_watches == 1, "the watch is open")
             assert proxy.send_error_event(code) == 1
             served.apply(container("next", busybox_rootfs, *SLEEPER))
-            served.wait("next", lambda s: s["phase"] == "Running", 5)
+            served.wait("next", lambda s: s["phase"] == "Running", SOON)
             assert served.object("web")["status"]["pid"] == pid
             cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
             eventually(lambda: not served.node.records(), "every record is gone")
@@ -167,10 +172,10 @@ def test_an_error_event_inside_a_watch(
 def test_a_thousand_objects_of_another_node_cost_no_cpu(served: Served, busybox_rootfs: Path) -> None:
     served.apply(container("ours", busybox_rootfs, *SLEEPER))
     served.wait("ours", lambda s: s["phase"] == "Running")
-    before = served.node.cpu_seconds()
+    before, began = served.node.cpu_seconds(), time.monotonic()
     served.apply(*[container(f"theirs-{number}", busybox_rootfs, "true", nodeName="node-b") for number in range(1000)])
     assert len(served.names()) == 1001
-    assert served.node.cpu_seconds() - before < 0.1
+    assert served.node.cpu_seconds() - before < 0.1 + 0.002 * (time.monotonic() - began)  # its own timers
     assert set(served.node.records()) == {"ours"}
     collection = "/apis/oarlock.dev/v1alpha1/namespaces/default/containerspecs?fieldSelector=spec.nodeName%3Dnode-b"
     served.cluster.kubectl("delete", "--raw", collection)

@@ -98,7 +98,7 @@ class Guest:
     def _command(self, clone: Path, options: str, reboots: bool) -> list[str]:
         made = image()
         return [
-            *("nice", "-n", "19", "qemu-system-x86_64"),
+            *("nice", "-n", "10", "qemu-system-x86_64"),
             *("-accel", os.environ.get("OARLOCK_GUEST_ACCEL", "tcg,thread=multi,tb-size=512")),
             *("-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none"),
             *([] if reboots else ["-no-reboot"]),
@@ -111,9 +111,9 @@ class Guest:
 
 
 def _behind_everything_else(pid: int) -> None:
-    """Give its session as little of the processors as there is: `nice` counts within one session alone (sched(7))."""
+    """Give its session a tenth of what others get: `nice` counts within one session alone (sched(7))."""
     with suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("19")
+        Path(f"/proc/{pid}/autogroup").write_text("10")
 
 
 def _drive(disk: Path) -> tuple[str, str]:
@@ -124,7 +124,9 @@ def _drive(disk: Path) -> tuple[str, str]:
 def _copy_of_the_clone(folder: Path, script: str) -> Path:
     """A disk with the clone as it is now: nothing that the guest does reaches the clone, nor the other way."""
     tree, disk = folder / "tree", folder / "clone.img"
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda at, _: _LEFT_OUT if Path(at) == ROOT else ())
+    # __pycache__ too: other processes write and rename files in it while it is copied
+    left_out = _LEFT_OUT | {"__pycache__"}
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda at, _: left_out if Path(at) == ROOT else {"__pycache__"})
     (tree / ".venv").symlink_to("/opt/venv")
     (tree / "command").write_text(script)
     command = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(tree), str(disk), "256M"]

@@ -147,7 +147,7 @@ def test_a_kill_around_a_signal_is_repaired(node_dirs: NodeDirs, busybox_rootfs:
         node.apply()
         killed_at(point, node_dirs)
         node.start()
-        eventually(lambda: not node.records(), "the object is gone", 10)
+        eventually(lambda: not node.records(), "the object is gone")
         assert agree(node)
     finally:
         node.kill()
@@ -182,7 +182,7 @@ def test_a_kill_around_the_freezer_is_repaired(
         node.apply(*([web(after)] if after else []))
         node.start()
         if after is None:
-            eventually(lambda: not node.records(), "the object is gone", 10)
+            eventually(lambda: not node.records(), "the object is gone")
         else:
             assert node.wait("web", lambda s: s["phase"] == after)["pid"] == pid
             wanted = after == "Paused"

@@ -337,7 +337,7 @@ def test_whether_a_container_was_started_is_found_out_whatever_the_runtime_says(
 ) -> None:
     """The operator is killed while `start` is under way: before it was done, and after it."""
     names = {fault: f"c{number}" for number, fault in enumerate(STATE)}
-    with broken(node_dirs) as (node, faulty):
+    with broken(node_dirs, "--runtime-timeout", f"{10 * PATIENCE:.0f}s") as (node, faulty):
         for fault, name in names.items():
             faulty.break_("start", start, name)
             faulty.break_("state", fault, name)
@@ -385,6 +385,7 @@ def test_a_container_without_a_record_is_removed_once_the_runtime_can(
         )
         faulty.mend()
         eventually(lambda: {len(found) for found in left(node_dirs).values()} == {1}, "the stray is gone", LONG)
+        eventually(lambda: len(list((node_dirs.state / "containers").iterdir())) == 1, "with its logs")
         nothing_left(node, faulty)
 
 
@@ -485,7 +486,7 @@ async def all_exec(
     node: Operator, faulty: Faulty, names: dict[str, str], *command: str
 ) -> dict[str, RuntimeFailure | None]:
     """Run a command in each of these containers at once; how that failed."""
-    settings = settings_of(node.dirs, faulty.timeout * max(1, PATIENCE / 2))
+    settings = settings_of(node.dirs, 2 * faulty.timeout * max(1, PATIENCE / 2))
 
     async def one(name: str) -> RuntimeFailure | None:
         target = container_of(node.dirs, node.records()[name])

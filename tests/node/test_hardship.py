@@ -52,9 +52,9 @@ def test_a_jump_of_the_wall_clock_moves_neither_back_off_nor_grace(
         node.wait("deaf", lambda s: s["phase"] == "Stopping")
         offset.write_text(str(hours))
         node.wait("flaky", lambda s: s["restartCount"] == 2)
-        assert 1.5 < time.monotonic() - began < 6 * PATIENCE
+        assert 1.5 < time.monotonic() - began < 20 * PATIENCE
         eventually(lambda: "deaf" not in node.records(), "killed when its grace period was over")
-        assert 2.5 < time.monotonic() - began < 8 * PATIENCE
+        assert 2.5 < time.monotonic() - began < 30 * PATIENCE
     finally:
         node.kill()
 
@@ -325,7 +325,8 @@ def test_a_broken_record_is_one_sentence(node_dirs: NodeDirs, busybox_rootfs: Pa
         node.wait("web", lambda s: s["phase"] == "Succeeded")
         node.stop()
         (record,) = (node_dirs.state / "records").glob("[!.]*.json")
-        record.write_text("{")
+        for each in (node_dirs.state / "records").iterdir():
+            each.write_text("{")  # the one before it too
         before = len(node.log().splitlines())
         node.start()
         assert node.ends() == 1

@@ -13,11 +13,10 @@ import pytest
 from oarlock.api.status import Status
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import KERNEL_TELLS_EXITS, PATIENCE, census, container, eventually, operating
+from tests.operating import KERNEL_TELLS_EXITS, PATIENCE, SLEEPER, census, container, eventually, left, operating, traps
 
 KILLED = 9 if KERNEL_TELLS_EXITS else None
 """The signal in a status after KILL."""
-SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
 
 def ended(status: dict) -> bool:
@@ -120,7 +119,7 @@ def test_five_hundred_containers_that_run_true_all_end_with_0(node_dirs: NodeDir
 def test_stopped_and_back(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER))
-        node.wait("web", lambda s: s["phase"] == "Running")
+        traps(node.wait("web", lambda s: s["phase"] == "Running")["pid"])
         node.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
         status = node.wait("web", lambda s: s["phase"] == "Stopped")
         assert (status["exitCode"], status["conditions"][0]["status"]) == (7, "True")
@@ -133,6 +132,7 @@ def test_a_changed_command_replaces_the_container_once(node_dirs: NodeDirs, busy
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER))
         first = node.wait("web", lambda s: s["phase"] == "Running")
+        traps(first["pid"])
         node.apply(container("web", busybox_rootfs, *SLEEPER, env=[{"name": "A", "value": "1"}]))
         node.wait("web", lambda s: s["phase"] == "Running" and s["pid"] != first["pid"])
         assert node.records()["web"]["attempt"] == 2
@@ -288,6 +288,7 @@ def test_the_log_is_what_the_container_wrote_and_nothing_else(node_dirs: NodeDir
     with operating(node_dirs) as node:
         node.apply(container("job", busybox_rootfs, "sh", "-c", "echo out; echo err >&2", restartPolicy="Never"))
         node.wait("job", lambda s: s["phase"] == "Succeeded")
+        eventually(lambda: not left(node_dirs), "conmon has written all that it read")
         (log,) = (node_dirs.state / "containers").glob("*/logs/1.log")
         assert sorted(line.split(" ", 1)[1] for line in log.read_text().splitlines()) == [
             "stderr F err",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
-from tests.operating import SLEEPER, container, eventually, operating
+from tests.operating import SLEEPER, container, eventually, operating, traps
 
 
 def test_the_command_pauses_and_unpauses(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -18,7 +18,7 @@ def test_the_command_pauses_and_unpauses(node_dirs: NodeDirs, busybox_rootfs: Pa
         node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=1))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
         assert node.command("pause", "web").stdout == "default/web paused\n"
-        assert node_cgroups.frozen(pid)
+        eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
         ready = next(each for each in node.status("web")["conditions"] if each["type"] == "Ready")
         assert (node.status("web")["phase"], ready["status"]) == ("Paused", "True")
         assert node.command("pause", "web").returncode == 0
@@ -58,11 +58,13 @@ def test_a_frozen_container_is_thawed_to_be_replaced_or_stopped(node_dirs: NodeD
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        traps(pid)
         node.command("pause", "web")
         node.command("restart", "web")
         status = node.status("web")
         assert (status["phase"], status["pid"] != pid) == ("Running", True)
         assert status["lastState"]["terminated"]["exitCode"] == 7
+        traps(status["pid"])
         node.command("pause", "web")
         node.command("stop", "web")
         eventually(lambda: node.status("web").get("exitCode") == 7, "it had its TERM")
@@ -72,6 +74,7 @@ def test_what_somebody_else_froze_is_thawed_to_be_stopped(node_dirs: NodeDirs, b
     with operating(node_dirs) as node:
         node.apply(container("web", busybox_rootfs, *SLEEPER))
         pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        traps(pid)
         node_cgroups.freeze(pid)
         eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
         node.command("stop", "web")
@@ -88,7 +91,7 @@ def test_what_somebody_else_froze_or_thawed_is_seen(node_dirs: NodeDirs, busybox
         node.command("pause", "web")
         node_cgroups.thaw(pid)
         assert node.command("pause", "web").stdout == "default/web paused\n"
-        assert node_cgroups.frozen(pid)
+        eventually(lambda: node_cgroups.frozen(pid), "it is frozen")
 
 
 def test_a_stop_does_not_wait_for_whoever_freezes_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

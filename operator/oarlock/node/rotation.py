@@ -156,6 +156,9 @@ class LogKeeper:
         """conmon is opening a new file, or has to be told: an operator may have been killed before it could."""
         assert self._loop is not None
         log, now = watched.kept.log, self._loop.time()
+        if log.exists() and not watched.kept.bundle.exists():
+            self._logs.pop(log, None)  # the container has ended
+            return
         try:
             if now >= watched.answer_by:
                 if watched.answer > _FIRST_ANSWER:

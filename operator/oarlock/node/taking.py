@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from oarlock.node.configuration import Configuration
 from oarlock.records.model import FORMAT
 
 _EXITS_SIZE = 4 << 20
+_TRIES, _PAUSE = 20, 0.02
 _MEETING = Path("/run/oarlock")
 """Where operators meet that would give their containers the same cgroups, whatever their own directories."""
 
@@ -57,10 +59,14 @@ def taken(configuration: Configuration) -> Iterator[None]:
 def _locked(what: str, path: Path) -> Iterator[int]:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"{what}: {_holder(lock)}") from None
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not tries_left:
+                    raise AlreadyRunning(f"{what}: {_holder(lock)}") from None
+            time.sleep(_PAUSE)  # a command may be looking whether somebody holds it (`presence`)
         yield lock
     finally:
         os.close(lock)

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from oarlock.api.accepted import Accepted
@@ -166,14 +166,26 @@ class Engine:
         keeper.record.override, keeper.override_restart = override, restarted_at
 
     async def _remove_strays(self, records: list[Record]) -> None:
-        """Remove containers and bundles that no record names."""
+        """Remove containers and bundles that no record names, and then what is kept of objects without one."""
         named = {record.current.containerID for record in records if record.current}
         cgroups = self._node.runtime.cgroups
         await cgroups.sweep(named)
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
-        strays = [self._group.create_task(self._remove_stray(each)) for each in sorted(found - named)]
-        if strays:
-            await asyncio.wait(strays, timeout=_PATIENCE)
+        objects = {entry.name for entry in self._node.containers.iterdir()} - {record.uid for record in records}
+        strays = found - named
+        if strays or objects:
+            removal = self._group.create_task(self._remove(sorted(strays), sorted(objects)))
+            await asyncio.wait([removal], timeout=_PATIENCE)
+
+    async def _remove(self, containers: Iterable[str], objects: Iterable[str]) -> None:
+        await asyncio.gather(*map(self._remove_stray, containers))
+        for uid in objects:
+            try:
+                await asyncio.to_thread(Attempt.remove_object, self._node, uid)
+            except OSError as error:
+                logger.warning("object %s has no record, and its logs are not removed: %s", uid, error)
+            else:
+                logger.warning("object %s has no record: its logs are removed", uid)
 
     async def _remove_stray(self, container_id: str) -> None:
         number = container_id.rpartition("-")[2]

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from oarlock.api.spec import Spec
 from oarlock.errors import ForeignRecord, RecordError
 from oarlock.linux.files import sync_folder, write_atomic
 from oarlock.records.model import FORMAT, Record
@@ -75,9 +76,16 @@ class Store:
                 "start with that --node-name, or with another --state-dir"
             )
         try:
-            return Record.model_validate(data)
+            record = Record.model_validate(data)
+            Spec.model_validate(record.spec)
         except ValidationError as error:
-            raise RecordError(f"record {path} is not valid: {error.errors()[0]['msg']}; move it away") from error
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise RecordError(
+                f"record {path} is none for this version of oarlock: {field}: {first['msg']}; start the version that "
+                "wrote it, or move it away to go on without it (its container is removed)"
+            ) from error
+        return record
 
     def _content(self, path: Path) -> Any:
         """What is in a record; of a damaged one, in the durable one before. None when it was lost and never lasted.

@@ -18,6 +18,9 @@ from oarlock.linux.process import hold
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A process in this test's own session."""
     process = subprocess.Popen(["sleep", "1000"])
+    end = time.monotonic() + 10
+    while states([process.pid]) != ["S"] and time.monotonic() < end:
+        time.sleep(0.001)
     yield process
     process.kill()
     process.wait()

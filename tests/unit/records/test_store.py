@@ -23,7 +23,7 @@ def record(**fields: Any) -> Record:
         "uid": "u-1",
         "generation": 1,
         "created": "2026-01-01T00:00:00Z",
-        "spec": {"command": ["true"]},
+        "spec": {"nodeName": "node-a", "rootfs": {"path": "/srv/rootfs"}, "command": ["true"]},
     }
     return Record(**(given | fields))
 
@@ -43,6 +43,12 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert store.load() == [written]
     assert (tmp_path / "u-1.json").stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["u-1.json"]
+
+
+def test_a_spec_that_this_version_does_not_take_is_told_with_its_field(tmp_path: Path) -> None:
+    path = put(tmp_path, spec=record().spec | {"restartPolicy": "Sometimes"})
+    with pytest.raises(RecordError, match=rf"record {path} is none for this version of oarlock: restartPolicy: "):
+        Store(tmp_path, "node-a").load()
 
 
 def test_removed_once_and_again(tmp_path: Path) -> None:
