@@ -31,6 +31,7 @@ from typing import Any, Self
 from tests.cluster import kubeconfig
 from tests.cluster.binaries import binary
 from tests.cluster.processes import Server, free_port
+from tests.operating import eventually
 
 #: user name → groups, of the static token file
 USERS: Mapping[str, str] = {"admin": "system:masters", "oarlock": "", "nobody": ""}
@@ -174,7 +175,8 @@ class ControlPlane:
     def apply_crd(self, path: Path) -> None:
         """Apply a CustomResourceDefinition and wait until its resource is served."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
+        established = ("-o", "jsonpath={.status.conditions[?(@.type=='Established')].status}")
+        eventually(lambda: self.kubectl("get", "-f", str(path), *established) == "True", f"{path.name} is established")
         names = self.kubectl("get", "-f", str(path), "-o", "jsonpath={.spec.names.plural}.{.spec.group}")
         self.kubectl("get", names)
 

@@ -300,12 +300,14 @@ def test_a_root_filesystem_that_does_not_answer_holds_up_no_other_object(
     away = node_dirs.root / "away"
     away.mkdir()
     with operating(node_dirs) as node, served_by_nobody(away) as server:
-        node.apply(*(container(f"hung-{number}", away, "sleep", "1000") for number in range(10)), file="hung.yaml")
-        eventually(lambda: len(node.records()) == 10, "they are taken up")
+        hung = [container(f"hung-{number}", away, "sleep", "1000") for number in range(10)]
+        node.apply(*hung, file="hung.yaml")
+        node.wait_ready()
         node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
-        node.wait("web", lambda s: s["phase"] == "Running", 4)
-        hung = node.wait("hung-3", lambda s: s["reason"] == "CreateContainerConfigError")
-        assert f"spec.rootfs.path: {away} gives no answer within 5 s" in hung["message"]
+        node.wait("web", lambda s: s["phase"] == "Running")
+        assert "gives no answer" not in node.log(), "it did not wait for them"
+        told = node.wait("hung-3", lambda s: s["reason"] == "CreateContainerConfigError")
+        assert f"spec.rootfs.path: {away} gives no answer within 5 s" in told["message"]
         node.command("stop", "web")
         assert threads(node) < 30
         os.close(server)

@@ -340,14 +340,17 @@ def test_attempts_that_do_not_get_to_run_leave_the_log_of_the_last_that_did(
     unlimited = {"io": {"devices": [{"path": "/dev/null", "readIops": 1}]}}
     with operating(node_dirs) as node:
         node.apply(shell("web", busybox_rootfs, "echo crashed; exit 1", restartPolicy="Always"))
-        ran = node.wait("web", lambda s: s["phase"] == "BackOff")["restartCount"] + 1
+        node.wait("web", lambda s: s["phase"] == "BackOff" and s["restartCount"] == 1, SLOW)
+        ran = 2
         node.apply(shell("web", busybox_rootfs, "exit 0", resources=unlimited))
         eventually(lambda: node.records()["web"]["attempt"] > ran + 2, "three tries have failed", SLOW)
-        assert printed(node, "web") == b"crashed\n"
+        for which in ((), ("-p",)):
+            assert printed(node, "web", *which) == b"crashed\n"
         node.apply(container("web", busybox_rootfs, "nosuch"))
         node.wait("web", lambda s: s["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
         assert node.status("web")["exitCode"] == 127
-        assert printed(node, "web") == b"crashed\n"
+        for which in ((), ("-p",)):
+            assert printed(node, "web", *which) == b"crashed\n"
 
 
 def test_bytes_come_out_as_they_went_in(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:

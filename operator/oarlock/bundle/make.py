@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from oarlock.api.spec import Spec
 
 
-def look(spec: Spec, *, forbidden: Sequence[Path] = (), allowed: Sequence[Path] = ()) -> None:
-    """Read what `make` reads of the root filesystem. That takes for ever where its server is away.
+def look(path: Path, *, forbidden: Sequence[Path] = (), allowed: Sequence[Path] = ()) -> None:
+    """Read what `make` reads of a root filesystem, whoever runs in it. That takes for ever where its server is away.
 
     Raises:
         BundleError: as `make`.
     """
-    users.resolve(rootfs.check_rootfs(Path(spec.rootfs.path), forbidden=forbidden, allowed=allowed), spec)
+    users.accounts(rootfs.check_rootfs(path, forbidden=forbidden, allowed=allowed))
 
 
 def make(

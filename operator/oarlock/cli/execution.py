@@ -82,17 +82,19 @@ def _streaming(configuration: Configuration, target: Target, process: ExecProces
     pending: list[int] = []
     with contextlib.ExitStack() as held:
         held.enter_context(handling(PASSED_ON, pending.append))
+        held.enter_context(handling(STOPS, lambda _: None))  # none is ignored yet: the command would inherit that
         settings = monitor_settings(configuration)
         running = held.enter_context(foreground(settings, target.container, process, interactive=interactive))
+        held.enter_context(handling(STOPS, signal.SIG_IGN))
         held.enter_context(handling(PASSED_ON, running.signal))
         for number in pending:
             running.signal(number)
         if process.terminal:
             held.enter_context(handling((signal.SIGWINCH,), lambda _: _resize(running)))
             _resize(running)
-            if running.stdin is not None:  # else the keys stay this terminal's, and Ctrl-C is a signal to pass on
+            # Without an input the keys stay this terminal's, and Ctrl-C is a signal to pass on.
+            if running.stdin is not None and terminal.is_ours(_IN):
                 held.enter_context(terminal.raw(_IN))
-        held.enter_context(handling(STOPS, signal.SIG_IGN))
         return _pass_on(running)
 
 
@@ -128,10 +130,16 @@ def _pass_on(running: Foreground) -> int:
 
     relay(sources, sinks, running.process.fd, broken)
     code = running.exit_code()
-    for source in reads:
-        source.drain(_AT_END)
-    relay([], [out, err], None, broken)
+    with handling(PASSED_ON, _give_up):
+        for source in reads:
+            source.drain(_AT_END)
+        relay([], [out, err], None, broken)
     return code
+
+
+def _give_up(number: int) -> None:
+    """There is nobody any more to pass it on to, but a reader who takes his time."""
+    raise SystemExit(128 + number)
 
 
 def _to_its_end(configuration: Configuration, target: Target, process: ExecProcess, timeout: float) -> int:

@@ -93,8 +93,8 @@ def follow(
     followed: list[Log] = []
     with Folders() as folders:
         folders.add(path.parent)
-        if not find_operator(configuration.lock_file).running:
-            folders.process(record.current.get("pid"))
+        operator = find_operator(configuration.lock_file)
+        folders.process(operator.pid if operator.running else record.current.get("pid"))
         try:
             while True:
                 folders.add(folder)

@@ -41,6 +41,11 @@ def raw(fd: int) -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
+def is_ours(fd: int) -> bool:
+    """Whether this process is in the terminal's foreground: it is not another's to change."""
+    return os.tcgetpgrp(fd) == os.getpgrp()
+
+
 def is_terminal(fd: int) -> bool:
     """Whether a descriptor is a terminal; one that is closed is none."""
     try:

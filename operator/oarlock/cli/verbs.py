@@ -260,6 +260,11 @@ def _start_failed(record: Record, before: Record) -> str | None:
     return None
 
 
+def _freeze_failed(record: Record, before: Record) -> str | None:
+    """What runs can be frozen and thawed, whatever its newest version is refused for."""
+    return None if record.phase in ("Running", "Paused") else _start_failed(record, before)
+
+
 def _never(_record: Record, _before: Record) -> str | None:
     return None
 
@@ -277,7 +282,7 @@ WISHES: Mapping[str, Wish] = {
     "stop": Wish("stop", "stopped", _stopped, _never),
     "start": Wish("start", "started", _started, _start_failed),
     "restart": Wish("restart", "restarted", _restarted, _start_failed),
-    "pause": Wish("pause", "paused", _paused, _start_failed),
-    "unpause": Wish("unpause", "unpaused", _unpaused, _start_failed),
+    "pause": Wish("pause", "paused", _paused, _freeze_failed),
+    "unpause": Wish("unpause", "unpaused", _unpaused, _freeze_failed),
     "delete": Wish("delete", "deleted", _gone, _never),
 }

@@ -25,11 +25,11 @@ AGES = 1.0
 def watch_containers(configuration: Configuration, namespace: str | None, form: str | None, operator: Operator) -> int:
     """Show the containers and each change of them until interrupted."""
     with Folders() as folders:
-        present = folders.add(configuration.records_dir)
-        folders.add(configuration.state_dir)
-        if not present and not folders.add(configuration.state_dir):
-            output.note(f"{configuration.state_dir} does not exist yet; waiting for it")
+        if not folders.add(configuration.state_dir):
             folders.add(configuration.state_dir.parent)
+            if not folders.add(configuration.state_dir):  # else it was made this moment
+                output.note(f"{configuration.state_dir} does not exist yet; waiting for it")
+        folders.add(configuration.records_dir)
         folders.process(operator.pid if operator.running else None)
         if sys.stdout.isatty() and form in (None, "wide"):
             _live(folders, configuration, namespace, form == "wide")

@@ -10,16 +10,15 @@ _under_way: dict[str, asyncio.Future[Exception | None]] = {}
 
 
 async def patiently(name: str, step: Callable[[], object], seconds: float) -> None:
-    """Do `step`, beside the loop. While one of this name has not returned, no other is begun.
+    """Do `step`, beside the loop. While one of this name is under way no other is begun: its outcome counts for all.
 
     Raises:
         TimeoutError: it has not returned within `seconds`; the thread may stay where it is.
         Exception: what `step` raised.
     """
+    outcome = _under_way.get(name) or _begin(name, step)
     async with asyncio.timeout(seconds):
-        while name in _under_way:  # of an earlier call, which gave up; or of another object's
-            await asyncio.shield(_under_way[name])
-        error = await asyncio.shield(_begin(name, step))
+        error = await asyncio.shield(outcome)
     if error is not None:
         raise error
 

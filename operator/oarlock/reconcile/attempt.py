@@ -34,8 +34,9 @@ _ANSWER = 5.0
 """Seconds that a root filesystem has to be looked at."""
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
+_LOGS_KEPT = 2
 _OOM_SETTLES, _OOM_COUNTED = 0.2, 3.0
-"""Seconds until it is looked whom the OOM killer took, doubling; and after how many it was somebody uncounted."""
+"""Seconds until it is looked whom the OOM killer took, doubling at each look; and from which on nobody was counted."""
 
 
 class Attempt:
@@ -88,13 +89,13 @@ class Attempt:
 
     @staticmethod
     async def look(node: Node, spec: Spec) -> None:
-        """See that the root filesystem is there and answers, before anything is made: all objects share one thread.
+        """See that the root filesystem is there and answers, before anything is made: all objects share this loop.
 
         Raises:
             BundleError: it cannot be used.
         """
         path, policy = spec.rootfs.path, node.policy
-        step = functools.partial(bundle.look, spec, forbidden=policy.forbidden, allowed=policy.allowed_rootfs)
+        step = functools.partial(bundle.look, Path(path), forbidden=policy.forbidden, allowed=policy.allowed_rootfs)
         try:
             await patiently(f"rootfs {path}", step, _ANSWER)
         except TimeoutError:
@@ -112,7 +113,6 @@ class Attempt:
         self.left = True
         try:
             container.log.parent.mkdir(parents=True, exist_ok=True)
-            self._drop_logs(sorted(self._logs())[:-1])
             make = functools.partial(
                 bundle.make,
                 spec,
@@ -140,6 +140,7 @@ class Attempt:
         except RuntimeFailure:
             self.ended = self._live.init.has_ended()
             raise
+        self._drop_logs(sorted(self._logs())[:-_LOGS_KEPT])
 
     async def adopt(self) -> bool:
         """Take up a container that runs since before; False when there is none to take up."""

@@ -34,9 +34,10 @@ class HalfMade:
 class Alive:
     """An attempt runs. Times are seconds since boot; `changed` names the fields that replace it.
 
-    `stuck_at`: when it is to be said that KILL did not end it.
+    `dying`: its end comes by itself. `stuck_at`: when it is to be said that KILL did not end it.
     """
 
+    dying: bool = False
     paused: bool = False
     changed: tuple[str, ...] = ()
     stop_since: float | None = None
@@ -149,7 +150,7 @@ def decide(desired: Desired, observed: Observed, now: float) -> Step:
         case HalfMade():
             return Discard()
         case Created():
-            if desired.deleted or desired.state is State.STOPPED or desired.blocked_by:
+            if desired.deleted or desired.state is State.STOPPED or desired.blocked_by or desired.refused:
                 return Discard()
             return Start() if desired.held else Wait(None, "Finalizer")
         case Alive() as alive:
@@ -168,6 +169,8 @@ def _alive(desired: Desired, alive: Alive, now: float) -> Step:
     cause = _why_stop(desired, alive)
     if cause is not None:
         return _stop(desired, alive, cause, now)
+    if alive.dying:
+        return Settled()
     if desired.state is State.PAUSED and not alive.paused:
         return Pause()
     if desired.state is State.RUNNING and alive.paused:

@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+import secrets
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from oarlock.api.accepted import Accepted
@@ -16,6 +17,7 @@ from oarlock.api.spec import State
 from oarlock.api.standing import standing
 from oarlock.errors import OarlockError
 from oarlock.linux import clock
+from oarlock.linux.removal import remove_tree
 from oarlock.reconcile.attempt import Attempt
 from oarlock.reconcile.backoff import RETRY
 from oarlock.reconcile.keeper import Keeper
@@ -23,6 +25,7 @@ from oarlock.reconcile.node import Node, Retention
 from oarlock.records.model import Current, Record
 
 logger = logging.getLogger(__name__)
+_ASIDE = ".gone"
 _PATIENCE = 5.0
 """Seconds that the start waits for what an earlier operator left; what takes longer goes on beside the rest."""
 
@@ -171,21 +174,21 @@ class Engine:
         cgroups = self._node.runtime.cgroups
         await cgroups.sweep(named)
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
-        objects = {entry.name for entry in self._node.containers.iterdir()} - {record.uid for record in records}
-        strays = found - named
-        if strays or objects:
-            removal = self._group.create_task(self._remove(sorted(strays), sorted(objects)))
-            await asyncio.wait([removal], timeout=_PATIENCE)
+        strays = [self._group.create_task(self._remove_stray(each)) for each in sorted(found - named)]
+        strays += [self._group.create_task(_remove_folder(each)) for each in self._put_aside(records)]
+        if strays:
+            await asyncio.wait(strays, timeout=_PATIENCE)
 
-    async def _remove(self, containers: Iterable[str], objects: Iterable[str]) -> None:
-        await asyncio.gather(*map(self._remove_stray, containers))
-        for uid in objects:
-            try:
-                await asyncio.to_thread(Attempt.remove_object, self._node, uid)
-            except OSError as error:
-                logger.warning("object %s has no record, and its logs are not removed: %s", uid, error)
-            else:
-                logger.warning("object %s has no record: its logs are removed", uid)
+    def _put_aside(self, records: list[Record]) -> list[Path]:
+        """Rename the folders of objects without a record, so that nobody meets them who makes such an object anew."""
+        known, aside = {record.uid for record in records}, []
+        for entry in list(self._node.containers.iterdir()):
+            if entry.name.endswith(_ASIDE):  # an operator before this one ended meanwhile
+                aside.append(entry)
+            elif entry.name not in known and (entry / "logs").is_dir():
+                logger.warning("object %s has no record: its logs and layers are removed", entry.name)
+                aside.append(entry.rename(entry.with_name(f".{secrets.token_hex(8)}{_ASIDE}")))
+        return aside
 
     async def _remove_stray(self, container_id: str) -> None:
         number = container_id.rpartition("-")[2]
@@ -239,6 +242,13 @@ class Engine:
 def _claim(record: Record) -> tuple[bool, bool, str, str]:
     """The order in which objects get their names: first those that had them."""
     return record.current is None, record.status.get("reason") == "NameTaken", record.created, record.uid
+
+
+async def _remove_folder(folder: Path) -> None:
+    try:
+        await asyncio.to_thread(remove_tree, folder)
+    except OSError as error:  # a layer that is mounted still; the next start tries again
+        logger.warning("%s is not removed: %s", folder, error)
 
 
 async def _take_up(keeper: Keeper) -> None:

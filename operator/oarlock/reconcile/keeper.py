@@ -63,7 +63,7 @@ class Keeper:
             record.clear_problem()
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
-            if record.current is None:
+            if record.current is None or record.left:
                 self._foresee()
             self._ledger.save()
             self._keep_log()
@@ -130,7 +130,7 @@ class Keeper:
         )
 
     def _observe(self) -> decide.Observed:
-        return view.observed(self.record, self._restarts(), alive=self._steps.alive)
+        return view.observed(self.record, self._restarts(), alive=self._steps.alive, dying=self._steps.dying)
 
     def _restarts(self) -> Restarts:
         return self.record.annotations.get(RESTARTED_AT), self.override_restart
@@ -198,12 +198,14 @@ class Keeper:
         last = self._observe().last
         if last is not None and last.rearmed:
             self._ledger.start_afresh()
-        await Attempt.look(self.node, self._spec)
+        spec = self._spec
+        await Attempt.look(self.node, spec)
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:
-            self._begin_hold()
-            await self._steps.create(self._spec, self._restarts())
+            if self._spec is spec:  # else it is decided anew: this one was not seen by the policy
+                self._begin_hold()
+                await self._steps.create(spec, self._restarts())
 
     async def _while_wanted(self, creating: Coroutine[Any, Any, None]) -> None:
         """Create, unless `wake` gives that up: then what there is of it is undone."""

@@ -29,7 +29,7 @@ def status_of(
         outdated: why the container that runs is not of the object's newest version.
     """
     last = record.last
-    left = record.current is not None and last is not None and record.current.attempt == last.attempt
+    left = record.left
     if left:
         record = record.model_copy(update={"current": None})
     current = record.current
@@ -147,7 +147,7 @@ def _conditions(
     stalled = phase in ("Failed", "Unknown") or reasons[0] in ("InvalidSpec", "Refused", "NameTaken")
     wanted = {
         "Ready": (ready, reasons),
-        "Reconciling": (not ready and not stalled, outdated or words),
+        "Reconciling": (not ready and not stalled, record.problem or outdated or words),
         "Stalled": (stalled, reasons),
         "ContainerReady": (phase == "Running", words),
     }

@@ -43,6 +43,11 @@ class Steps:
         """Whether the present attempt's process lives."""
         return self._attempt is not None and not self._attempt.ended
 
+    @property
+    def dying(self) -> bool:
+        """Whether the present attempt's process is dead, though not yet known to have ended."""
+        return self.alive and self._attempt is not None and self._attempt.is_dead
+
     async def take_up(self) -> bool:
         """Take up the recorded attempt after a restart of the operator, or clear up after it: True when it runs. Once.
 
@@ -187,7 +192,7 @@ class Steps:
         record, current = self._record, self._record.current
         assert current is not None
         attempt = self._attempt or Attempt(self._node, current, self._wake)
-        if record.last is None or record.last.attempt != current.attempt:
+        if not record.left:
             self._record_exit(current, await attempt.ending())
         try:
             self._ledger.save(durable=True, required=not record.deleted)
@@ -198,6 +203,7 @@ class Steps:
             self._ledger.save(durable=True, required=True)
         await attempt.remove()
         record.current, self._attempt, self._rebooted = None, None, False
+        self._foresee()
         self._done()
 
     def _ran_before_the_boot(self) -> bool:

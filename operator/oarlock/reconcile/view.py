@@ -29,17 +29,18 @@ _VERBS: dict[type, str] = {
 """What could not be done, as the kubelet's reasons have it (`RunContainerError`)."""
 
 
-def observed(record: Record, restarts: Restarts, *, alive: bool) -> decide.Observed:
+def observed(record: Record, restarts: Restarts, *, alive: bool, dying: bool = False) -> decide.Observed:
     """What there is of an object.
 
     Args:
         restarts: those that are asked for.
         alive: whether the recorded attempt's process lives.
+        dying: whether it is dead though, and about to be told.
     """
     current, last = record.current, record.last
     container: decide.Created | decide.HalfMade | decide.Alive | decide.Ended | None = None
     if current is not None:
-        refused = current.stage == "created" and last is not None and last.attempt == current.attempt
+        refused = current.stage == "created" and record.left
         if current.stage == "creating" or refused:
             container = decide.HalfMade()
         elif not alive:
@@ -49,6 +50,7 @@ def observed(record: Record, restarts: Restarts, *, alive: bool) -> decide.Obser
         else:
             container = decide.Alive(
                 paused=current.paused,
+                dying=dying,
                 changed=changed(record, current.spec, current.restarts, restarts),
                 stop_since=current.stopSince,
                 stop_grace=current.stopGrace or 0.0,

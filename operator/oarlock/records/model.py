@@ -113,6 +113,11 @@ class Record(BaseModel):
         """The attempt that ended last."""
         return self.exits[-1] if self.exits else None
 
+    @property
+    def left(self) -> bool:
+        """Whether the present attempt has ended, and is told of, and what is left of it is still to be removed."""
+        return self.current is not None and self.last is not None and self.current.attempt == self.last.attempt
+
     def clear_problem(self) -> None:
         """What it was hindered by, if anything, is over."""
         self.problem, self.failures = None, 0

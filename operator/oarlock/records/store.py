@@ -17,6 +17,7 @@ from oarlock.linux.files import sync_folder, write_atomic
 from oarlock.records.model import FORMAT, Record
 
 logger = logging.getLogger(__name__)
+_GOES = "its container, layers and logs are removed"
 
 
 class Store:
@@ -64,7 +65,7 @@ class Store:
             data = self._content(path)
         except (OSError, ValueError) as error:
             raise RecordError(
-                f"record {path} cannot be read: {error}; move it away to go on without it (its container is removed)"
+                f"record {path} cannot be read: {error}; move it away to go on without it ({_GOES})"
             ) from error
         if data is None:
             return None
@@ -83,7 +84,7 @@ class Store:
             field = ".".join(map(str, first["loc"]))
             raise RecordError(
                 f"record {path} is none for this version of oarlock: {field}: {first['msg']}; start the version that "
-                "wrote it, or move it away to go on without it (its container is removed)"
+                f"wrote it, or move it away to go on without it ({_GOES})"
             ) from error
         return record
 

@@ -45,15 +45,19 @@ class Foreground:
     Attributes:
         stdin: where its input is written to; None when it has none.
         stdout, stderr: where its output is read from. With a terminal all three are one, and there is no stderr.
+        waited_for: whether its exit code was taken.
     """
 
     process: Process
     stdin: FileIO | None
     stdout: FileIO
     stderr: FileIO | None
+    waited_for: bool = False
 
     def signal(self, number: int) -> None:
         """Send it a signal; what a terminal's keys send, to all of its process group, as a terminal does."""
+        if self.waited_for:
+            return  # its number may be another's now
         if number in _FROM_KEYS:
             with contextlib.suppress(ProcessLookupError):
                 group = os.getpgid(self.process.pid)
@@ -64,6 +68,7 @@ class Foreground:
 
     def exit_code(self) -> int:
         """Wait for its end: its exit code, or 128 + n after signal n."""
+        self.waited_for = True
         code = os.waitstatus_to_exitcode(os.waitpid(self.process.pid, 0)[1])
         return code if code >= 0 else 128 - code
 

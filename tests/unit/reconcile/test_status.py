@@ -147,6 +147,7 @@ def test_a_version_that_is_refused_has_been_looked_at() -> None:
 def test_an_end_that_was_told_stands_though_its_remains_do_not_go(
     code: int, state: str, waiting: tuple[str, str] | None, phase: str, conditions: str
 ) -> None:
+    """As long as it is being removed, too: what comes next is not known from `current` then."""
     problem = ("RemoveContainerError", "runc delete: no")
     left = record(current=current(stage="started", pid=7), exits=[ended(code, attempt=2)], problem=problem)
     found = status_of(left, state=state, now=NOW, waiting=waiting)

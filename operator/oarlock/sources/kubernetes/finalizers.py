@@ -60,7 +60,10 @@ class Finalizers:
                     raise ObjectGone(f"{key} is being deleted")
                 answer = await self._patch(key, patches.add_finalizer(key.uid, FINALIZER, now.finalizers))
                 if answer.ok:
-                    return
+                    now = self._seen(key)  # somebody may have taken it off before we were told
+                    if now is None or FINALIZER in now.finalizers:
+                        return
+                    continue
                 self._explain(key, "put on", answer)
             except SourceUnavailable:
                 pass
