@@ -32,6 +32,15 @@ _KINDS: Mapping[type, str] = {
 }
 _SECRETS = frozenset({"command", "args", "env"})
 """Fields whose values are nobody's business."""
+_WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_WORD}")
+_VALUE = re.compile(rf"({_WORD})?")
+_METADATA = (
+    *("name", "namespace", "labels", "annotations", "generateName", "uid", "resourceVersion", "generation"),
+    *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers"),
+    *("managedFields", "selfLink"),
+)
+"""Fields of ObjectMeta (meta/v1): what `kubectl get -o yaml` prints can be used as it is."""
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -115,12 +124,25 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
         yield InvalidSpec(
             where, "metadata.namespace", f"is {_named(namespace)}; write lower-case letters, digits and '-', at most 63"
         )
+    for field in metadata:
+        if field not in _METADATA:
+            yield InvalidSpec(where, f"metadata.{field}", _unknown(str(field), _METADATA))
     for field in ("labels", "annotations"):
         entries = metadata.get(field) or {}
         if not isinstance(entries, Mapping) or any(
             not isinstance(text, str) for pair in entries.items() for text in pair
         ):
             yield InvalidSpec(where, f"metadata.{field}", "must map strings to strings; quote numbers and booleans")
+            continue
+        for key, value in entries.items():
+            if not _KEY.fullmatch(key):
+                told = (
+                    f"{_named(key)} is no name; write letters, digits, '-', '_' and '.', at most 63, as app or a.b/app"
+                )
+                yield InvalidSpec(where, f"metadata.{field}", told)
+            elif field == "labels" and not _VALUE.fullmatch(value):
+                told = f"is {_named(value)}; write letters, digits, '-', '_' and '.', at most 63"
+                yield InvalidSpec(where, f"metadata.{field}[{key}]", told)
 
 
 def _spec_problems(error: ValidationError, where: str) -> Iterator[InvalidSpec]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
-_NAMED = sorted(each.name for each in signal.Signals if not each.name.startswith("SIGRT"))
+_NAMED = sorted(name for name in signal.Signals.__members__ if not name.startswith("SIGRT"))
 PATTERN = f"^({'|'.join(_NAMED)}|SIGRTMIN([+]([1-9]|1[0-5]))?|SIGRTMAX(-([1-9]|1[0-4]))?)$"
 
 

@@ -255,6 +255,7 @@ SUPPORTED_LATER = re.compile(
     "^(image|ports|envFrom|volumeMounts|volumes|postStart|preStop|startupProbe|readinessProbe|livenessProbe|"
     "imagePullPolicy|imagePullSecrets|terminationMessagePath|terminationMessagePolicy|restartPolicyRules|hostIPC|"
     "hostUsers|hostAliases|dnsPolicy|dnsConfig|activeDeadlineSeconds|devices|ulimits|startAfter|"
-    "ttlSecondsAfterFinished)$"
+    "ttlSecondsAfterFinished|valueFrom|seLinuxOptions|appArmorProfile|procMount|localhostProfile|volumeDevices|"
+    "resizePolicy|ephemeral-storage)$"
 )
 """Fields of core/v1 and of the plan that this version does not have: named as such when somebody pastes them."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oarlock.bundle import capabilities, limits
-from oarlock.bundle.expansion import environment, expand
+from oarlock.bundle.expansion import LONGEST, TooLong, expand
 from oarlock.bundle.hardware import NONE, Hardware
-from oarlock.errors import CommandNotRunnable
+from oarlock.errors import BundleError, CommandNotRunnable
 from oarlock.linux.files import unusable_name
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 OPEN_FILES = 1 << 20
 UMASK = 0o022
 
+_ALL_WORDS = 6 << 20
+"""Bytes of all variables and arguments together (execve(2))."""
 _OWN_NETWORK_SYSCTLS = {
     "net.ipv4.ip_unprivileged_port_start": "0",  # any user may listen on port 80 of its own network
     "net.ipv4.ping_group_range": "0 2147483647",  # and ping, without CAP_NET_RAW
@@ -104,8 +106,7 @@ def config(
 
 
 def _process(spec: Spec, hostname: str, user: User, bounding: frozenset[str], facts: Facts) -> dict[str, Any]:
-    own = environment((variable.name, variable.value) for variable in spec.env)
-    args = [expand(word, own) for word in (*spec.command, *spec.args)]
+    own, args = _words(spec)
     if problem := unusable_name(args[0]):
         raise CommandNotRunnable(problem, 126)
     defaults = {"PATH": PATH, "HOSTNAME": hostname, "HOME": user.home}
@@ -127,6 +128,30 @@ def _process(spec: Spec, hostname: str, user: User, bounding: frozenset[str], fa
         "noNewPrivileges": _no_new_privileges(spec),
         "oomScoreAdj": limits.oom_score_adj(spec, facts),
     }
+
+
+def _words(spec: Spec) -> tuple[dict[str, str], list[str]]:
+    """The object's variables, each of which may refer to those before it, and its arguments.
+
+    Raises:
+        BundleError: one is longer than the kernel takes, or all together are.
+    """
+    own: dict[str, str] = {}
+    for index, variable in enumerate(spec.env):
+        own[variable.name] = _expanded(f"env[{index}].value", variable.value, own, len(variable.name) + 1)
+    args = [_expanded(f"command[{index}]", word, own) for index, word in enumerate(spec.command)]
+    args += [_expanded(f"args[{index}]", word, own) for index, word in enumerate(spec.args)]
+    if sum(map(len, (*own, *own.values(), *args))) > _ALL_WORDS:
+        raise BundleError(f"spec.env: with the arguments it is longer than {_ALL_WORDS >> 20} MiB; shorten it")
+    return own, args
+
+
+def _expanded(field: str, text: str, variables: Mapping[str, str], beside: int = 0) -> str:
+    try:
+        return expand(text, variables, LONGEST - beside)
+    except TooLong:
+        told = f"spec.{field}: is longer than {LONGEST} bytes once its references are replaced"
+        raise BundleError(f"{told}, and the kernel takes no longer one; shorten it") from None
 
 
 def _capability_sets(bounding: frozenset[str], user: User) -> dict[str, list[str]]:

@@ -7,22 +7,30 @@ is (kubernetes: third_party/forked/golang/expansion). The shell's `$NAME` is non
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+LONGEST = 131071
+"""Bytes of an argument, and of a variable as `NAME=value` (execve(2): MAX_ARG_STRLEN, without the NUL)."""
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with its references to `variables` replaced; what is put in is not looked at again."""
-    return _REFERENCE.sub(lambda found: _value(found, variables), text)
+class TooLong(ValueError):
+    """What becomes of a text is longer than the kernel takes."""
 
 
-def environment(given: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The variables in order; each may refer to those before it, and a later one replaces an earlier one."""
-    variables: dict[str, str] = {}
-    for name, value in given:
-        variables[name] = expand(value, variables)
-    return variables
+def expand(text: str, variables: Mapping[str, str], longest: int = LONGEST) -> str:
+    """`text` with its references to `variables` replaced; what is put in is not looked at again.
+
+    Raises:
+        TooLong: that has more than `longest` bytes. A few dozen references to references fill any memory.
+    """
+    grown = sum(len(_value(found, variables)) - len(found[0]) for found in _REFERENCE.finditer(text))
+    if len(text) + grown > longest:
+        raise TooLong
+    made = _REFERENCE.sub(lambda found: _value(found, variables), text)
+    if len(made.encode()) > longest:
+        raise TooLong
+    return made
 
 
 def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:

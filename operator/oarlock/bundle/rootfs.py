@@ -56,9 +56,10 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
     if permitted and not any(real.is_relative_to(entry) for entry in permitted):
         places = ", ".join(map(str, permitted))
         raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
-    if real not in permitted and (real == Path("/") or any(real.is_relative_to(place) for place in SYSTEM)):
+    system = any(real.is_relative_to(place) or place.is_relative_to(real) for place in map(_real, SYSTEM))
+    if system and real not in permitted:
         raise BundleError(
-            f"{_FIELD}: {path} is part of the node's own system and is not allowed on this node; "
+            f"{_FIELD}: {path} is part of the node's own system, or contains it, and is not allowed on this node; "
             "move it, or name it in --allowed-rootfs"
         )
     return real

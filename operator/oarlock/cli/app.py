@@ -64,6 +64,9 @@ Timeout = Annotated[
         "--timeout", metavar="DURATION", help="Wait at most so long (default: the grace period and 30s more)."
     ),
 ]
+ShortTimeout = Annotated[
+    str | None, typer.Option("--timeout", metavar="DURATION", help="Wait at most so long (default: 30s).")
+]
 
 
 @app.callback()
@@ -274,7 +277,7 @@ def start(
     configuration: Configuration,
     namespace: Namespace = None,
     wait: Wait = True,
-    timeout: Timeout = None,
+    timeout: ShortTimeout = None,
 ) -> int:
     """Start containers that were stopped, or have ended and are not started again by themselves.
 
@@ -313,7 +316,7 @@ def pause(
     configuration: Configuration,
     namespace: Namespace = None,
     wait: Wait = True,
-    timeout: Timeout = None,
+    timeout: ShortTimeout = None,
 ) -> int:
     """Freeze every process of containers; their memory is kept.
 
@@ -335,7 +338,7 @@ def unpause(
     configuration: Configuration,
     namespace: Namespace = None,
     wait: Wait = True,
-    timeout: Timeout = None,
+    timeout: ShortTimeout = None,
 ) -> int:
     """Let paused containers go on.
 

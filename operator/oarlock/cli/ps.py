@@ -95,7 +95,7 @@ def notes(configuration: Configuration, shelf: Shelf, operator: Operator, empty:
     if problems:
         output.note(f"problems in {configuration.manifests}:")
         for problem in problems:
-            print(f"  {problem}", file=sys.stderr)
+            print(f"  {output.plain(problem)}", file=sys.stderr)
 
 
 def operator_note(operator: Operator, configuration: Configuration) -> None:

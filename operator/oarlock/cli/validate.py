@@ -14,6 +14,8 @@ from oarlock.sources.manifests.problems import Problem
 from oarlock.sources.manifests.reader import is_manifest, read_file
 
 STDIN = "-"
+_PIPED = 64 << 20
+"""Bytes that are read of it: a rendered chart, of which most is none of oarlock's."""
 
 
 @dataclass(slots=True)
@@ -21,7 +23,8 @@ class Findings:
     """What was found in all files together.
 
     Attributes:
-        names: where each (namespace, name) was first met; a second one is a problem.
+        names: where each (namespace, name) was first met, and which document that was; another one is a problem.
+        missing: files that are not there.
         skipped: objects of other API groups, as a rendered chart has them.
     """
 
@@ -29,7 +32,8 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     valid: int = 0
     skipped: int = 0
-    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    names: dict[tuple[str, str], tuple[str, Document]] = field(default_factory=dict)
 
 
 def validate(files: list[str], node_name: str | None) -> int:
@@ -38,10 +42,12 @@ def validate(files: list[str], node_name: str | None) -> int:
     for given in files:
         for path in _paths(given):
             _check(path, findings)
-    output.write_lines(findings.problems)
+    output.write_lines(map(output.plain, findings.problems))
     sys.stdout.flush()
     if findings.skipped:
         output.note(f"skipped {_count(findings.skipped, 'object')} of other kinds")
+    if findings.missing:
+        raise exitcodes.Failure("; ".join(f"{path}: no such file" for path in findings.missing), exitcodes.NOT_FOUND)
     if findings.problems:
         output.note(_count(len(findings.problems), "problem"))
         return exitcodes.FAILED
@@ -50,15 +56,12 @@ def validate(files: list[str], node_name: str | None) -> int:
 
 
 def _check(path: str, findings: Findings) -> None:
-    """Add what is wrong in one file.
-
-    Raises:
-        Failure: there is no such file (exit code 3).
-    """
+    """Add what is wrong in one file."""
     try:
-        content: Content = parse(sys.stdin.buffer.read(), "stdin") if path == STDIN else read_file(path)
+        content: Content = parse(sys.stdin.buffer.read(), "stdin", _PIPED) if path == STDIN else read_file(path)
     except FileNotFoundError:
-        raise exitcodes.Failure(f"{path}: no such file", exitcodes.NOT_FOUND) from None
+        findings.missing.append(path)
+        return
     name = "stdin" if path == STDIN else os.path.basename(path)
     folder = "" if path == STDIN else os.path.dirname(path)
     found = list(content.problems)
@@ -66,13 +69,13 @@ def _check(path: str, findings: Findings) -> None:
         if document.foreign and _of_another_group(document):
             findings.skipped += 1
             continue
-        wrong = [*document.problems] or [*_problems(document, name, findings)]
+        wrong = [*document.problems] or [*_problems(document, path, name, findings)]
         findings.valid += not wrong
         found += wrong
     findings.problems += [os.path.join(folder, str(problem)) for problem in found]
 
 
-def _problems(document: Document, name: str, findings: Findings) -> Iterator[Problem]:
+def _problems(document: Document, path: str, name: str, findings: Findings) -> Iterator[Problem]:
     spec = document.mapping.get("spec")
     own = spec.get("nodeName") if isinstance(spec, dict) else None
     node = findings.node_name or (own if isinstance(own, str) and own else "this-node")
@@ -81,10 +84,11 @@ def _problems(document: Document, name: str, findings: Findings) -> Iterator[Pro
     key = document.name
     if key is None:
         return
-    here = f"{name}:{document.line}"
-    first = findings.names.setdefault(key, here)
-    if first != here:
-        yield Problem(here, "metadata.name", f"{'/'.join(key)} is already in {first}; give it another name")
+    place = "stdin" if path == STDIN else path
+    first, other = findings.names.setdefault(key, (f"{place}:{document.line}", document))
+    if other is not document:
+        told = f"{'/'.join(key)} is already in {first}; give it another name"
+        yield Problem(f"{name}:{document.line}", "metadata.name", told)
 
 
 def _of_another_group(document: Document) -> bool:

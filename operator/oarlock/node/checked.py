@@ -22,11 +22,16 @@ JOURNAL = Path("/run/systemd/journal/socket")
 
 def checked(configuration: Configuration) -> Configuration:
     """See `Configuration.checked`."""
+    check_kubernetes(configuration)
+    return checked_node(configuration)
+
+
+def checked_node(configuration: Configuration) -> Configuration:
+    """The same without the API: what its kubeconfig is like says nothing of the node."""
     _node_name(configuration)
     _directories(configuration)
     _times(configuration)
     _journal(configuration)
-    _kubernetes(configuration)
     _runtimes(configuration)
     _cgroups(configuration)
     untrusted = configuration.runtime_untrusted
@@ -139,7 +144,8 @@ def _journal(configuration: Configuration) -> None:
         )
 
 
-def _kubernetes(configuration: Configuration) -> None:
+def check_kubernetes(configuration: Configuration) -> None:
+    """Prove that the API that is asked for can be asked; raises ConfigurationError."""
     if configuration.kubernetes is Switch.ON and not configuration.uses_kubernetes:
         raise ConfigurationError(
             "--kubernetes on: there is neither a kubeconfig nor a service account; give --kubeconfig FILE"

@@ -9,7 +9,7 @@ from pathlib import Path
 from oarlock.errors import ConfigurationError, OarlockError
 from oarlock.linux.mount import unescaped
 from oarlock.node import versions
-from oarlock.node.checked import checked
+from oarlock.node.checked import check_kubernetes, checked_node
 from oarlock.node.configuration import Configuration
 from oarlock.node.doctor import Check, Verdict, fail, ok, warn
 
@@ -27,7 +27,7 @@ def programs(configuration: Configuration, answers: Sequence[versions.Program]) 
     found = [_program(each) for each in answers]
     if all(each.verdict is not Verdict.FAIL for each in found):  # a missing program is told once
         try:
-            checked(configuration)
+            checked_node(configuration)
         except ConfigurationError as error:
             yield fail("configuration", str(error), "correct this option")
     yield from found
@@ -101,6 +101,11 @@ def lock(configuration: Configuration) -> Check:
 
 def api(configuration: Configuration) -> Iterator[Check]:
     """Whether the API server answers, where one is configured."""
+    try:
+        check_kubernetes(configuration)
+    except ConfigurationError as error:
+        yield fail("configuration", str(error), "correct this option")
+        return
     if not configuration.uses_kubernetes:
         yield ok("kubernetes", "not configured: manifests only")
         return

@@ -224,9 +224,9 @@ class Configuration:
     allowed_rootfs: tuple[Path, ...] = declared(
         (),
         "Directories that rootfs.path must lie in (default: any that is not part of the host's own system).",
-        values.absolute,
+        values.listed,
         "Policy",
-        "DIR,…",
+        "DIR",
         several=True,
     )
 

@@ -37,6 +37,8 @@ def read(path: Path, options: Iterable[Option]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for key, value in root.value:
         where = f"{path}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigurationError(f"{where}: a key must be text, as stateDir")
         option = table.get(key.value)
         if option is None:
             raise ConfigurationError(f"{where}: {key.value}: unknown; {_suggestion(str(key.value), table)}")

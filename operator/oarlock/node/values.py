@@ -97,9 +97,18 @@ def positive(given: str) -> int:
 def absolute(given: str) -> Path:
     """An absolute path; `~` is the home directory."""
     path = Path(given).expanduser()
+    if "\0" in given:
+        raise ValueError(f"{given!r} has a NUL in it, which is no part of a path")
     if not path.is_absolute():
         raise ValueError(f"{given!r} is relative; give the whole path, as {Path.cwd() / path}")
     return path
+
+
+def listed(given: str) -> Path:
+    """An absolute path, one of several."""
+    if "," in given:
+        raise ValueError(f"{given!r} has a ',' in it; give the option once for each path")
+    return absolute(given)
 
 
 def state_path(given: str) -> Path:

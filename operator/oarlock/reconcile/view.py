@@ -16,6 +16,8 @@ from oarlock.reconcile.concerns import STUCK_AFTER
 from oarlock.reconcile.status import Words
 from oarlock.records.model import Record, Restarts
 
+_HOST_NAME = 63
+"""Characters of a host name (the kernel takes 64, the kubelet gives 63)."""
 _VERBS: dict[type, str] = {
     type(None): "Adopt",
     decide.Start: "Run",
@@ -103,8 +105,8 @@ def words(
 def hostname(spec: Spec, object_name: str, node_name: str) -> str:
     """The container's host name."""
     if shares_network(spec):
-        return node_name
-    return spec.hostname or object_name.replace(".", "-")[:63].rstrip("-")
+        return node_name[:_HOST_NAME].rstrip("-.")
+    return spec.hostname or object_name.replace(".", "-")[:_HOST_NAME].rstrip("-")
 
 
 def about_the_command(message: str, spec: Spec) -> str:

@@ -72,6 +72,9 @@ INVALID: dict[str, Invalid] = {
     "a namespace with a dot": Invalid("metadata.namespace", "a.b", "at most 63"),
     "a label that is a number": Invalid("metadata.labels", {"a": 1}, "quote numbers"),
     "an annotation that is a boolean": Invalid("metadata.annotations", {"a": True}, "quote numbers"),
+    "a label of other characters": Invalid("metadata.labels", {"a": "b c"}, "write letters", "metadata.labels[a]"),
+    "a key of an annotation that is no name": Invalid("metadata.annotations", {"a b": "c"}, "is no name"),
+    "a field of the metadata misspelt": Invalid("metadata.lables", {}, "did you mean labels?"),
     "a field of the object misspelt": Invalid("specs", {}, "did you mean spec?"),
     "no spec": Invalid("spec", ABSENT, "describe the container"),
     "a spec that is a list": Invalid("spec", [], "describe the container"),
@@ -85,7 +88,7 @@ INVALID: dict[str, Invalid] = {
     "a field misspelt deep down": _spec("rootfs", {"path": "/a", "readonly": True}, "did you mean", "rootfs.readonly"),
     "a field that no name can have": _spec("foo-bar", 1, "is not a field here; take it out"),
     "a resource that is not limited": _spec(f"{_LIMITS}.disk", 1, "is not a field here; take it out"),
-    "a field of a variable": _spec("env", [{"name": "A", "valueFrom": {}}], "not a field here", "env[0].valueFrom"),
+    "a field of a variable": _spec("env", [{"name": "A", "valueFrom": {}}], "not supported", "env[0].valueFrom"),
     "a field of a later version": _spec("image", "busybox", "not supported by this version"),
     "a probe": _spec("livenessProbe", {}, "not supported by this version"),
     # what is of another type

@@ -15,6 +15,7 @@ from oarlock.api.signals import PATTERN, number_of
     [
         ("SIGTERM", 15),
         ("SIGUSR1", 10),
+        ("SIGPOLL", signal.SIGIO),
         ("SIGRTMIN", signal.SIGRTMIN),
         ("SIGRTMIN+3", signal.SIGRTMIN + 3),
         ("SIGRTMAX", signal.SIGRTMAX),

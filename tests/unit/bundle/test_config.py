@@ -62,6 +62,24 @@ def test_args_alone_are_enough_and_nothing_at_all_is_refused() -> None:
         made(command=[], args=[])
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"args": ["a", "é" * 65536]}, "spec.args[1]"),
+        ({"command": ["x" * 131071], "env": [{"name": "A", "value": "x" * 131071}]}, "spec.env[0].value"),
+        (
+            {"env": [{"name": f"E{n}", "value": f"$(E{n - 1})$(E{n - 1})" if n else "xx"} for n in range(64)]},
+            "spec.env[16].value",
+        ),
+        ({"env": [{"name": f"E{n}", "value": "$(E0)" if n else "x" * 131000} for n in range(64)]}, "spec.env"),
+    ],
+)
+def test_what_is_too_long_for_the_kernel_is_told_with_its_field(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(BundleError) as told:
+        made(**fields)
+    assert str(told.value).startswith(f"{field}: ")
+
+
 def test_the_environment_has_defaults_which_the_spec_may_replace() -> None:
     assert environment(made()) == {"PATH": config.PATH, "HOSTNAME": "web", "HOME": "/root"}
     assert environment(made(tty=True))["TERM"] == "xterm"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oarlock.bundle.expansion import expand
+from oarlock.bundle.expansion import LONGEST, TooLong, expand
 
 VARIABLES = {"VAR_A": "A", "VAR_B": "B", "VAR_C": "C", "VAR_REF": "$(VAR_A)", "VAR_EMPTY": ""}
 
@@ -50,3 +50,10 @@ def test_without_variables_only_doubled_dollars_change(text: str) -> None:
 @given(st.text())
 def test_a_doubled_dollar_protects_any_text(text: str) -> None:
     assert expand(text.replace("$", "$$"), {"A": "never"}) == text
+
+
+def test_what_becomes_longer_than_the_kernel_takes_is_never_made() -> None:
+    assert len(expand("$(A)" * 10, {"A": "x" * 13107}, LONGEST)) == 131070
+    for text, variables in (("$(A)" * 32767, {"A": "x" * 131071}), ("é" * 65536, {}), ("x" * 131072, {})):
+        with pytest.raises(TooLong):
+            expand(text, variables)

@@ -24,10 +24,21 @@ def test_what_is_not_a_directory_is_refused_with_the_field(tmp_path: Path) -> No
             check_rootfs(tmp_path / name, forbidden=[], allowed=[])
 
 
-@pytest.mark.parametrize("path", ["/", "/etc", "/proc/self/root", "/proc", "/sys/fs", "/dev", "/root", "/home", "/run"])
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/proc/self/root", "/proc", "/sys/fs", "/dev", "/root", "/home", "/run", "/var/lib", "/var"]
+)
 def test_the_nodes_own_system_is_refused(path: str) -> None:
     with pytest.raises(BundleError, match="not allowed on this node"):
         check_rootfs(Path(path), forbidden=[], allowed=[])
+
+
+def test_so_is_what_a_system_directory_is_a_link_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "roothome").mkdir()
+    (tmp_path / "root").symlink_to("roothome")
+    monkeypatch.setattr("oarlock.bundle.rootfs.SYSTEM", (tmp_path / "root",))
+    for path in (tmp_path / "roothome", tmp_path):
+        with pytest.raises(BundleError, match="not allowed on this node"):
+            check_rootfs(path, forbidden=[], allowed=[])
 
 
 def test_a_link_to_the_nodes_system_is_refused(tmp_path: Path) -> None:

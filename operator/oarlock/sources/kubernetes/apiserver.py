@@ -123,6 +123,11 @@ class ApiServer:
                     timeout=timeout,
                 ) as response:
                     answer = Answer(response.status, await response.read())
+                if answer.ok and response.content_type != "application/json":
+                    raise SourceUnavailable(
+                        f"{access.server} answers with {response.content_type}, as no API server does; "
+                        "see what stands between"
+                    )
             except SourceUnavailable as error:
                 self._failed(str(error))
                 raise

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import yaml
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
 
 from oarlock import __version__
 from oarlock.errors import SourceUnavailable
@@ -28,9 +30,9 @@ from oarlock.errors import SourceUnavailable
 USER_AGENT = f"oarlock/{__version__}"
 
 _IDLE = 80.0
+"""Seconds a connection is kept for the next request; the API server closes idle ones after 90."""
 _CONNECTIONS = 4
 """At one time: each costs a TLS handshake and 128 KiB, and bears 200 patches a second."""
-"""Seconds a connection is kept for the next request; the API server closes idle ones after 90."""
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -69,8 +71,11 @@ class Place:
             else:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             return Access(configuration, _tls(configuration), _peer(configuration))
-        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise SourceUnavailable(f"{self} cannot be used: {_without_secrets(error)}") from None
+        finally:
+            # What stood in the kubeconfig itself: read by now, and a key need not lie in a file, nor be missed there.
+            kube_config._cleanup_temp_files()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +122,16 @@ class Access:
                 socket_factory=_socket,
             ),
             headers={"User-Agent": USER_AGENT, **(headers or {})},
-            proxy=self.configuration.proxy,
-            trust_env=True,
+            proxy=self.configuration.proxy or _proxy(self.server),
             read_bufsize=2**21,
             trace_configs=list(traces),
         )
+
+
+def _proxy(server: str) -> str | None:
+    """The proxy that the environment names for the server, as kubectl takes it; ~/.netrc is none of our business."""
+    url = urlsplit(server)
+    return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
 class _TLS(ssl.SSLContext):

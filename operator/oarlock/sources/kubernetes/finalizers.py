@@ -40,6 +40,7 @@ class Finalizers:
     def __init__(self, api: ApiServer, inventory: Inventory) -> None:
         self._api, self._inventory = api, inventory
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._explained: dict[Key, int] = {}
 
     async def hold(self, key: Key) -> None:
         """Put it on, acknowledged; at once when it is on already.
@@ -96,6 +97,7 @@ class Finalizers:
         async with self._turns:
             answer = await self._api.request("PATCH", path_of(key), body=patch, content_type=JSON_PATCH)
         if answer.ok:
+            self._explained.pop(key, None)
             self._inventory.patched(key, answer.document())
         return answer
 
@@ -119,5 +121,6 @@ class Finalizers:
     def _explain(self, key: Key, done: str, answer: Answer) -> None:
         """Say why a patch failed unless that is the usual: the object changed, or went, meanwhile."""
         usual = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
-        if answer.status not in usual and not answer.away:
+        if answer.status not in usual and not answer.away and self._explained.get(key) != answer.status:
+            self._explained[key] = answer.status
             log.warning("%s: its finalizer cannot be %s: %s; trying again", key, done, answer)

@@ -193,5 +193,6 @@ def _digest(status: Mapping[str, Any]) -> bytes:
 
 
 def _is_another(answer: Answer) -> bool:
-    """Whether a 422 is the patch's `test` of the uid that failed, not a status that is invalid."""
-    return answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and answer.document().get("reason") != "Invalid"
+    """Whether a 422 is the patch's `test` of the uid that failed, not a status that is invalid: that has causes."""
+    details = answer.document().get("details") or {}
+    return answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and not details.get("causes")

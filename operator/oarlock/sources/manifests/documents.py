@@ -7,7 +7,9 @@ does not parse as a whole gives no documents at all: half of a file is nobody's 
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -26,7 +28,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAB = re.compile(r" *\t")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LAST_STEP = re.compile(r"(?:\.[^.\[\]]*|\[[^\[\]]*\]|^[^.\[\]]+)$")
-_ITEM = re.compile(r"items\[(\d+)\]\.?(.*)", re.DOTALL)
+logger = logging.getLogger(__name__)
+_ITEM = re.compile(r"items\[(\d{1,9})\]\.?(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,10 @@ class Content:
     problems: tuple[Problem, ...] = ()
 
 
-def parse(data: bytes, name: str) -> Content:
+def parse(data: bytes, name: str, limit: int = LIMIT) -> Content:
     """The documents in `data`, the content of the file called `name` (JSON if it ends in `.json`)."""
-    if len(data) > LIMIT:
-        return _broken(name, f"larger than {LIMIT >> 20} MiB; split it")
+    if len(data) > limit:
+        return _broken(name, f"larger than {limit >> 20} MiB; split it")
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         return _broken(f"{name}:{line}", "a NUL byte: this is not a text file")
@@ -94,6 +97,10 @@ def parse(data: bytes, name: str) -> Content:
         return Content(problems=(unreadable.problem,))
     except RecursionError:
         return _broken(name, "nested too deeply")
+    except Exception as error:
+        # The outermost guard: a defect met by one file must not end the operator for all others.
+        logger.exception("%s: a defect in oarlock; please report it", name)
+        return _broken(name, f"a defect in oarlock ({type(error).__name__}); please report it, with this file")
     return Content(documents=tuple(found))
 
 
@@ -122,7 +129,7 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
                 value = walk.value(node)
             except Refused as refused:
                 walk.faults.append(refused.fault)
-                value = {}
+                value = _identity(node)
             yield from _documents(value, line_of(node), walk, name)
     except yaml.MarkedYAMLError as error:
         raise _Unreadable(*_told(error, text, name)) from None
@@ -131,6 +138,13 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         raise _Unreadable(f"{name}:{line}", f"the character #x{_code(error):02x} is not allowed") from None
     except yaml.YAMLError as error:
         raise _Unreadable(name, f"not YAML: {error}") from None
+
+
+def _identity(node: yaml.Node) -> dict[str, Any]:
+    """What a document that is not read as a whole says of its kind."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    scalars = {key.value: value.value for key, value in pairs if isinstance(value, yaml.ScalarNode)}
+    return {name: scalars[name] for name in ("apiVersion", "kind") if name in scalars}
 
 
 def _told(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[str, str]:
@@ -155,8 +169,7 @@ def _json(text: str, name: str) -> Iterator[Document]:
     doubled: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        doubled.extend(key for key in dict.fromkeys(keys) if keys.count(key) > 1)
+        doubled.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         return dict(pairs)
 
     if not text.strip():
@@ -210,7 +223,8 @@ def _items(value: dict[str, Any], line: int, walk: Walk, name: str) -> Iterator[
         return
     lines: dict[int, dict[str, int]] = {number: {} for number in range(len(items))}
     for path, at in walk.lines.items():
-        if (match := _ITEM.fullmatch(path)) is not None:
+        match = _ITEM.fullmatch(path)
+        if match is not None and int(match[1]) in lines:  # not of another `items`, which this one took the place of
             lines[int(match[1])][match[2]] = at
     faults: dict[int, list[tuple[int, str, str]]] = {}
     for at, path, text in walk.faults:

@@ -78,6 +78,8 @@ BROKEN_DOCUMENTS = {
     "a List without items": ("kind: List\n", 1, "items"),
     "a List whose items are none": ("apiVersion: v1\nkind: List\nitems: {}\n", 3, "items"),
     "a List in a List": ("kind: List\nitems:\n- kind: List\n  items: []\n", 3, "items[0].kind"),
+    "a label that is no word": (HEAD.replace("name: web", "name: web, labels: {a: b!}"), 4, "metadata.labels[a]"),
+    "a field of the metadata misspelt": (HEAD.replace("name: web", "name: web, lables: {}"), 4, "metadata.lables"),
     "a bad item of a List": ("kind: List\nitems:\n- kind: Pod\n", 3, "kind"),
 }
 
@@ -202,6 +204,28 @@ def test_broken_json_is_told_with_its_line(kind: str) -> None:
     (found,) = problems(text, "web.json")
     assert line is None or found.place == (("web.json", line) if line else ("web.json", 0))
     assert found.field == field
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("kind: List\nitems:\n- {kind: x}\n- {kind: y}\nitems: []\n", "web.yaml"),
+        ("kind: List\n<<: {items: [{kind: x}, {kind: y}]}\nitems: []\n", "web.yaml"),
+        ('{"kind": "List", "items": [], "items[3]": 1}', "web.json"),
+        ('{"kind": "List", "items": [], "items[' + "9" * 5000 + ']": 1}', "web.json"),
+    ],
+)
+def test_items_that_others_took_the_place_of_bring_nothing_down(text: str, name: str) -> None:
+    assert not parse(text.encode(), name).documents or problems(text, name)
+
+
+def test_a_defect_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyError(1)
+
+    monkeypatch.setattr("oarlock.sources.manifests.documents._yaml", breaks)
+    (found,) = parse(HEAD.encode(), "web.yaml").problems
+    assert str(found) == "web.yaml: a defect in oarlock (KeyError); please report it, with this file"
 
 
 def test_fields_of_json_have_lines_too() -> None:
