@@ -1,4 +1,4 @@
-"""The guests of a run begin with it, three at a time and behind everything else; the tests here see how they did."""
+"""The guests of a run begin with it, two at a time and behind everything else; the tests here see how they did."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.guest.machine import Guest
 from tests.guest.runs import RUNS
 
-_AT_A_TIME = 3
+_AT_A_TIME = 2
 _SUMMED_UP = re.compile(r"(passed|failed|error).* in [0-9.]+s|^reboot:|^with ")
 
 

@@ -98,7 +98,7 @@ class Guest:
     def _command(self, clone: Path, options: str, reboots: bool) -> list[str]:
         made = image()
         return [
-            *("nice", "-n", "7", "qemu-system-x86_64"),
+            *("nice", "-n", "19", "qemu-system-x86_64"),
             *("-accel", os.environ.get("OARLOCK_GUEST_ACCEL", "tcg,thread=multi,tb-size=512")),
             *("-machine", "q35", "-cpu", "Nehalem", "-smp", "2", "-m", "2G", "-nodefaults", "-display", "none"),
             *([] if reboots else ["-no-reboot"]),
@@ -111,9 +111,9 @@ class Guest:
 
 
 def _behind_everything_else(pid: int) -> None:
-    """Give its session a fifth of what others get: `nice` counts within one session alone (sched(7))."""
+    """Give its session as little of the processors as there is: `nice` counts within one session alone (sched(7))."""
     with suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("7")
+        Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def _drive(disk: Path) -> tuple[str, str]:

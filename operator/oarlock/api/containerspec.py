@@ -141,8 +141,8 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
                 )
                 yield InvalidSpec(where, f"metadata.{field}", told)
             elif field == "labels" and not _VALUE.fullmatch(value):
-                told = f"is {_named(value)}; write letters, digits, '-', '_' and '.', at most 63"
-                yield InvalidSpec(where, f"metadata.{field}[{key}]", told)
+                told = f"{key} is {_named(value)}; write letters, digits, '-', '_' and '.', at most 63"
+                yield InvalidSpec(where, "metadata.labels", told)
 
 
 def _spec_problems(error: ValidationError, where: str) -> Iterator[InvalidSpec]:

@@ -72,7 +72,7 @@ INVALID: dict[str, Invalid] = {
     "a namespace with a dot": Invalid("metadata.namespace", "a.b", "at most 63"),
     "a label that is a number": Invalid("metadata.labels", {"a": 1}, "quote numbers"),
     "an annotation that is a boolean": Invalid("metadata.annotations", {"a": True}, "quote numbers"),
-    "a label of other characters": Invalid("metadata.labels", {"a": "b c"}, "write letters", "metadata.labels[a]"),
+    "a label of other characters": Invalid("metadata.labels", {"a": "b c"}, "a is 'b c'; write letters"),
     "a key of an annotation that is no name": Invalid("metadata.annotations", {"a b": "c"}, "is no name"),
     "a field of the metadata misspelt": Invalid("metadata.lables", {}, "did you mean labels?"),
     "a field of the object misspelt": Invalid("specs", {}, "did you mean spec?"),

@@ -78,7 +78,7 @@ BROKEN_DOCUMENTS = {
     "a List without items": ("kind: List\n", 1, "items"),
     "a List whose items are none": ("apiVersion: v1\nkind: List\nitems: {}\n", 3, "items"),
     "a List in a List": ("kind: List\nitems:\n- kind: List\n  items: []\n", 3, "items[0].kind"),
-    "a label that is no word": (HEAD.replace("name: web", "name: web, labels: {a: b!}"), 4, "metadata.labels[a]"),
+    "a label that is no word": (HEAD.replace("name: web", "name: web, labels: {a: b!}"), 4, "metadata.labels"),
     "a field of the metadata misspelt": (HEAD.replace("name: web", "name: web, lables: {}"), 4, "metadata.lables"),
     "a bad item of a List": ("kind: List\nitems:\n- kind: Pod\n", 3, "kind"),
 }
