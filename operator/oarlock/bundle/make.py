@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from oarlock.api.spec import Spec
 
 
-def look(path: Path, *, forbidden: Sequence[Path] = (), allowed: Sequence[Path] = ()) -> None:
-    """Read what `make` reads of a root filesystem, whoever runs in it. That takes for ever where its server is away.
-
-    Raises:
-        BundleError: as `make`.
-    """
-    users.accounts(rootfs.check_rootfs(path, forbidden=forbidden, allowed=allowed))
-
-
 def make(
     spec: Spec,
     *,

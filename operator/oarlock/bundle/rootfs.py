@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -56,13 +57,19 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
     if permitted and not any(real.is_relative_to(entry) for entry in permitted):
         places = ", ".join(map(str, permitted))
         raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
-    system = any(real.is_relative_to(place) or place.is_relative_to(real) for place in map(_real, SYSTEM))
+    system = any(real.is_relative_to(place) or place.is_relative_to(real) for place in _reals(SYSTEM))
     if system and real not in permitted:
         raise BundleError(
             f"{_FIELD}: {path} is part of the node's own system, or contains it, and is not allowed on this node; "
             "move it, or name it in --allowed-rootfs"
         )
     return real
+
+
+def answers(path: Path) -> None:
+    """Return once the file system that `path` lies on answers, whatever it says: never where its server is away."""
+    with contextlib.suppress(OSError, ValueError):
+        os.statvfs(path)  # of all questions the one that is answered from no cache
 
 
 def prepare(lower: Path, attempt_dir: Path, target: Path, *, devices: bool = False) -> None:
@@ -124,3 +131,9 @@ def _layers(lower: Path, attempt_dir: Path) -> tuple[Path, Path]:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
+
+
+@functools.cache
+def _reals(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Of directories that are what they are as long as the node runs."""
+    return tuple(map(_real, paths))

@@ -56,7 +56,7 @@ def resolve(root: Path | int, spec: Spec) -> User:
             "spec.securityContext.runAsNonRoot: the container would run as root (uid 0); "
             "set spec.securityContext.runAsUser to another user"
         )
-    passwd, groups = accounts(root)
+    passwd, groups = _files(root)
     name, primary, home = _account(passwd, uid)
     gid = primary if group is None else group
     return User(uid, gid, _supplementary(groups, name, gid), home, name)
@@ -68,7 +68,7 @@ def find(root: Path | int, text: str) -> User:
     Raises:
         BundleError: there is none of this name, or an account file cannot be read.
     """
-    passwd, groups = accounts(root)
+    passwd, groups = _files(root)
     name, given, group = text.partition(":")
     uid = _number(name)
     if uid is None:
@@ -91,12 +91,8 @@ def _named(accounts: bytes, name: str, kind: str, file: str) -> int:
     raise BundleError(f"the container's {file} has no {kind} {name!r}; give a number, or a name that it has")
 
 
-def accounts(root: Path | int) -> tuple[bytes, bytes]:
-    """The container's passwd and group; empty when it has none.
-
-    Raises:
-        BundleError: one of them cannot be read.
-    """
+def _files(root: Path | int) -> tuple[bytes, bytes]:
+    """The container's passwd and group; empty when it has none."""
     with contextlib.ExitStack() as opened:
         try:
             if isinstance(root, int):

@@ -7,15 +7,24 @@ import threading
 from collections.abc import Callable
 
 _under_way: dict[str, asyncio.Future[Exception | None]] = {}
+_returned: dict[str, float] = {}
+_REMEMBERED = 256
 
 
-async def patiently(name: str, step: Callable[[], object], seconds: float) -> None:
+async def patiently(name: str, step: Callable[[], object], seconds: float, fresh: float = 0.0) -> None:
     """Do `step`, beside the loop. While one of this name is under way no other is begun: its outcome counts for all.
+
+    Args:
+        fresh: seconds for which one of this name that returned without an error stands for this one. (A thread costs
+            a turn of each thread that is busy; when many begin at once that is felt.)
 
     Raises:
         TimeoutError: it has not returned within `seconds`; the thread may stay where it is.
         Exception: what `step` raised.
     """
+    now = asyncio.get_running_loop().time()
+    if now - _returned.get(name, -fresh - 1.0) < fresh:
+        return
     outcome = _under_way.get(name) or _begin(name, step)
     async with asyncio.timeout(seconds):
         error = await asyncio.shield(outcome)
@@ -30,6 +39,10 @@ def _begin(name: str, step: Callable[[], object]) -> asyncio.Future[Exception | 
 
     def end(error: Exception | None) -> None:
         del _under_way[name]
+        if len(_returned) >= _REMEMBERED:
+            _returned.clear()
+        if error is None:
+            _returned[name] = loop.time()
         outcome.set_result(error)
 
     def run() -> None:

@@ -15,6 +15,7 @@ from oarlock.api.identity import container_id
 from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
+from oarlock.bundle.rootfs import answers
 from oarlock.cgroups.place import place
 from oarlock.errors import BundleError, RuntimeFailure
 from oarlock.linux import clock
@@ -31,7 +32,7 @@ from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
 _ANSWER = 5.0
-"""Seconds that a root filesystem has to be looked at."""
+"""Seconds that a root filesystem has to answer, and for which an answer holds."""
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
 _LOGS_KEPT = 2
@@ -88,16 +89,15 @@ class Attempt:
         )
 
     @staticmethod
-    async def look(node: Node, spec: Spec) -> None:
-        """See that the root filesystem is there and answers, before anything is made: all objects share this loop.
+    async def look(spec: Spec) -> None:
+        """See that the root filesystem answers, before anything is made of it: all objects share this loop.
 
         Raises:
-            BundleError: it cannot be used.
+            BundleError: it does not.
         """
-        path, policy = spec.rootfs.path, node.policy
-        step = functools.partial(bundle.look, Path(path), forbidden=policy.forbidden, allowed=policy.allowed_rootfs)
+        path = spec.rootfs.path
         try:
-            await patiently(f"rootfs {path}", step, _ANSWER)
+            await patiently(f"rootfs {path}", functools.partial(answers, Path(path)), _ANSWER, fresh=_ANSWER)
         except TimeoutError:
             told = f"spec.rootfs.path: {path} gives no answer within {_ANSWER:g} s; see the file system that it lies on"
             raise BundleError(told) from None

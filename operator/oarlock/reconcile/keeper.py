@@ -199,7 +199,7 @@ class Keeper:
         if last is not None and last.rearmed:
             self._ledger.start_afresh()
         spec = self._spec
-        await Attempt.look(self.node, spec)
+        await Attempt.look(spec)
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:

@@ -27,6 +27,16 @@ async def test_any_number_waits_for_one_look() -> None:
     assert len(begun) == 2
 
 
+async def test_an_answer_holds_for_a_while() -> None:
+    begun: list[int] = []
+    for fresh in (60.0, 60.0, 0.0):
+        await patiently("fresh", lambda: begun.append(1), 10, fresh)
+    assert len(begun) == 2
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await patiently("broken", lambda: begun.append(1 // 0), 10, 60.0)
+
+
 async def test_what_hangs_is_given_up_and_not_begun_again_meanwhile() -> None:
     begun: list[int] = []
     go = threading.Event()
