@@ -16,6 +16,7 @@ from pathlib import Path
 
 from oarlock.errors import BundleError, NodeFull
 from oarlock.linux import mount
+from oarlock.linux.patience import patiently
 from oarlock.linux.removal import remove_tree
 
 SYSTEM = tuple(
@@ -28,6 +29,8 @@ SYSTEM = tuple(
 """No root filesystem is taken from these unless the operator's configuration lists it."""
 
 _FIELD = "spec.rootfs.path"
+_ANSWER = 5.0
+"""Seconds that a file system has to answer, and for which its answer holds."""
 
 
 def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Path]) -> Path:
@@ -66,8 +69,22 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
     return real
 
 
-def answers(path: Path) -> None:
-    """Return once the file system that `path` lies on answers, whatever it says: never where its server is away."""
+async def answering(path: Path) -> None:
+    """See that the file system that a tree lies on answers, whatever it says, before anything is made of the tree.
+
+    What comes after this is done in the loop that all objects share.
+
+    Raises:
+        BundleError: it does not, as when its server is away.
+    """
+    try:
+        await patiently(f"rootfs {path}", functools.partial(_ask, path), _ANSWER, fresh=_ANSWER)
+    except TimeoutError:
+        told = f"{_FIELD}: {path} gives no answer within {_ANSWER:g} s; see the file system that it lies on"
+        raise BundleError(told) from None
+
+
+def _ask(path: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         os.statvfs(path)  # of all questions the one that is answered from no cache
 

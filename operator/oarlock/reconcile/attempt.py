@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
-import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from oarlock.api.identity import container_id
 from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
-from oarlock.bundle.rootfs import answers
 from oarlock.cgroups.place import place
-from oarlock.errors import BundleError, RuntimeFailure
+from oarlock.errors import RuntimeFailure
 from oarlock.linux import clock
-from oarlock.linux.patience import patiently
 from oarlock.linux.process import Process
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
+from oarlock.reconcile import attemptlogs
 from oarlock.reconcile.ending import Ending
 from oarlock.reconcile.node import Node
 from oarlock.records.model import Current, Record, Restarts
@@ -31,11 +28,8 @@ from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
 
-_ANSWER = 5.0
-"""Seconds that a root filesystem has to answer, and for which an answer holds."""
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
-_LOGS_KEPT = 2
 _OOM_SETTLES, _OOM_COUNTED = 0.2, 3.0
 """Seconds until it is looked whom the OOM killer took, doubling at each look; and from which on nobody was counted."""
 
@@ -63,6 +57,7 @@ class Attempt:
             title=title,
         )
         self._folder = node.containers / cid.rpartition("-")[0] / str(current.attempt)
+        self._logs = self._folder.parent / "logs"
 
     @staticmethod
     def plan(node: Node, record: Record, spec: Spec, restarts: Restarts) -> Current:
@@ -87,20 +82,6 @@ class Attempt:
             restarts=restarts,
             logPath=str(node.containers / record.uid / "logs" / f"{record.attempt}.log"),
         )
-
-    @staticmethod
-    async def look(spec: Spec) -> None:
-        """See that the root filesystem answers, before anything is made of it: all objects share this loop.
-
-        Raises:
-            BundleError: it does not.
-        """
-        path = spec.rootfs.path
-        try:
-            await patiently(f"rootfs {path}", functools.partial(answers, Path(path)), _ANSWER, fresh=_ANSWER)
-        except TimeoutError:
-            told = f"spec.rootfs.path: {path} gives no answer within {_ANSWER:g} s; see the file system that it lies on"
-            raise BundleError(told) from None
 
     @staticmethod
     def remove_object(node: Node, uid: str) -> None:
@@ -140,7 +121,7 @@ class Attempt:
         except RuntimeFailure:
             self.ended = self._live.init.has_ended()
             raise
-        self._drop_logs(sorted(self._logs())[:-_LOGS_KEPT])
+        attemptlogs.drop_old(self._logs)
 
     async def adopt(self) -> bool:
         """Take up a container that runs since before; False when there is none to take up."""
@@ -240,7 +221,7 @@ class Attempt:
         """End and remove whatever there is of it, and the log of what never ran: it hides none of what did."""
         await self._node.runtime.destroy(self._container)
         await self._clear()
-        self._drop_logs((self.current.attempt,))
+        attemptlogs.drop(self._logs, self.current.attempt)
         self.left = False
 
     def _hold(self, live: Live) -> None:
@@ -337,19 +318,3 @@ class Attempt:
             with contextlib.closing(monitor):
                 await self._monitor_end(monitor)
         return self._node.runtime.exit_code(self._container)
-
-    def _logs(self) -> dict[int, list[str]]:
-        """The log files of the object's attempts."""
-        found: dict[int, list[str]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(self._folder.parent / "logs"):
-                number = entry.name.partition(".")[0]
-                if number.isdigit():
-                    found.setdefault(int(number), []).append(entry.path)
-        return found
-
-    def _drop_logs(self, attempts: Iterable[int]) -> None:
-        files = self._logs()
-        for path in itertools.chain.from_iterable(files.get(each, ()) for each in attempts):
-            with contextlib.suppress(FileNotFoundError):  # it was being compressed
-                os.unlink(path)

@@ -14,6 +14,7 @@ from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.identity import KUBERNETES
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
+from oarlock.bundle.rootfs import answering
 from oarlock.errors import OarlockError, ObjectGone
 from oarlock.linux import clock
 from oarlock.reconcile import decide, view
@@ -199,7 +200,7 @@ class Keeper:
         if last is not None and last.rearmed:
             self._ledger.start_afresh()
         spec = self._spec
-        await Attempt.look(spec)
+        await answering(Path(spec.rootfs.path))
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:
