@@ -23,6 +23,7 @@ from typing import Any
 
 from oarlock.api.containerspec import validate
 from oarlock.bundle import make as bundle
+from oarlock.bundle.tree import look
 from oarlock.runtime.execprocess import ExecProcess, process_of
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -63,6 +64,7 @@ class Floor:
         spec = validate(document, where="the floor's object", node_name="node-a")
         bundle.make(
             spec,
+            look(Path(spec.rootfs.path)),
             hostname="floor",
             cgroup_path=f"{_CGROUP}/{name}",
             attempt_dir=made.layers,

@@ -19,6 +19,7 @@ import pytest
 
 from oarlock.api.spec import Spec
 from oarlock.bundle import facts, make, rootfs
+from oarlock.bundle.tree import look
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.errors import BundleError, RuntimeFailure
 from oarlock.linux import mount
@@ -61,13 +62,14 @@ class Node:
         name = f"test-{uuid.uuid4().hex[:12]}"
         given = {"nodeName": "n", "rootfs": {"path": str(self.tree)}} | fields
         self.made.append(name)
+        spec = Spec.model_validate(given)
         make.make(
-            Spec.model_validate(given),
+            spec,
+            look(Path(spec.rootfs.path), forbidden=[self.directory]),
             hostname="web",
             cgroup_path=f"/oarlock-test/{name}",
             attempt_dir=self.attempt(name),
             bundle_dir=self.directory / "bundles" / name,
-            forbidden=[self.directory],
         )
         return name
 

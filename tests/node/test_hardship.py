@@ -305,7 +305,6 @@ def test_a_root_filesystem_that_does_not_answer_holds_up_no_other_object(
         node.wait_ready()
         node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))
         node.wait("web", lambda s: s["phase"] == "Running")
-        assert "gives no answer" not in node.log(), "it did not wait for them"
         told = node.wait("hung-3", lambda s: s["reason"] == "CreateContainerConfigError")
         assert f"spec.rootfs.path: {away} gives no answer within 5 s" in told["message"]
         node.command("stop", "web")

@@ -33,7 +33,7 @@ _KINDS: Mapping[type, str] = {
 _SECRETS = frozenset({"command", "args", "env"})
 """Fields whose values are nobody's business."""
 _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_WORD}")
+_KEY = re.compile(_WORD)
 _VALUE = re.compile(rf"({_WORD})?")
 _METADATA = (
     *("name", "namespace", "labels", "annotations", "generateName", "uid", "resourceVersion", "generation"),
@@ -54,7 +54,7 @@ def validate(document: Mapping[str, Any], *, where: str, node_name: str | None) 
     Raises:
         InvalidSpec: the first problem, with the field's path and the way out.
     """
-    for problem in _identity_problems(document, where):
+    for problem in _identity_problems(document, where, served=node_name is None):
         raise problem
     try:
         return _parse(document, node_name, where)
@@ -64,7 +64,7 @@ def validate(document: Mapping[str, Any], *, where: str, node_name: str | None) 
 
 def problems(document: Mapping[str, Any], *, where: str, node_name: str | None) -> list[InvalidSpec]:
     """Every problem of an object; empty when it is valid."""
-    found = list(_identity_problems(document, where))
+    found = list(_identity_problems(document, where, served=node_name is None))
     if isinstance(document.get("spec"), Mapping):
         try:
             _parse(document, node_name, where)
@@ -92,7 +92,8 @@ def _parse(document: Mapping[str, Any], node_name: str | None, where: str) -> Sp
     return spec
 
 
-def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
+def _identity_problems(document: Mapping[str, Any], where: str, *, served: bool) -> Iterator[InvalidSpec]:
+    """`served`: the API server has let it pass."""
     for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
         if document.get(field) != wanted:
             yield InvalidSpec(where, field, f"is {_named(document.get(field))}; write {wanted}")
@@ -104,6 +105,7 @@ def _identity_problems(document: Mapping[str, Any], where: str) -> Iterator[Inva
         yield InvalidSpec(where, "metadata", "is missing or not a mapping; give the object a metadata.name")
     else:
         yield from _metadata_problems(metadata, where)
+        yield from () if served else _metadata_misspelt(metadata, where)
     if not isinstance(document.get("spec"), Mapping):
         yield InvalidSpec(where, "spec", "is missing or not a mapping; describe the container there")
 
@@ -124,18 +126,27 @@ def _metadata_problems(metadata: Mapping[str, Any], where: str) -> Iterator[Inva
         yield InvalidSpec(
             where, "metadata.namespace", f"is {_named(namespace)}; write lower-case letters, digits and '-', at most 63"
         )
-    for field in metadata:
-        if field not in _METADATA:
-            yield InvalidSpec(where, f"metadata.{field}", _unknown(str(field), _METADATA))
     for field in ("labels", "annotations"):
         entries = metadata.get(field) or {}
         if not isinstance(entries, Mapping) or any(
             not isinstance(text, str) for pair in entries.items() for text in pair
         ):
             yield InvalidSpec(where, f"metadata.{field}", "must map strings to strings; quote numbers and booleans")
-            continue
-        for key, value in entries.items():
-            if not _KEY.fullmatch(key):
+
+
+def _metadata_misspelt(metadata: Mapping[str, Any], where: str) -> Iterator[InvalidSpec]:
+    """What the API server refuses of the rest (apimachinery: ValidateLabels, ValidateAnnotations)."""
+    for field in metadata:
+        if field not in _METADATA:
+            yield InvalidSpec(where, f"metadata.{field}", _unknown(str(field), _METADATA))
+    for field in ("labels", "annotations"):
+        entries = metadata.get(field)
+        for key, value in entries.items() if isinstance(entries, Mapping) else ():
+            if not (isinstance(key, str) and isinstance(value, str)):
+                continue  # told already
+            prefix, slash, name = (key.lower() if field == "annotations" else key).rpartition("/")
+            named = len(prefix) <= 253 and _SUBDOMAIN.fullmatch(prefix) if slash else True
+            if not (named and _KEY.fullmatch(name)):
                 told = (
                     f"{_named(key)} is no name; write letters, digits, '-', '_' and '.', at most 63, as app or a.b/app"
                 )

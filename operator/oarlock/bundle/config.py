@@ -46,7 +46,7 @@ OPEN_FILES = 1 << 20
 UMASK = 0o022
 
 _ALL_WORDS = 6 << 20
-"""Bytes of all variables and arguments together (execve(2))."""
+"""Characters of all variables and arguments together (execve(2))."""
 _OWN_NETWORK_SYSCTLS = {
     "net.ipv4.ip_unprivileged_port_start": "0",  # any user may listen on port 80 of its own network
     "net.ipv4.ping_group_range": "0 2147483647",  # and ping, without CAP_NET_RAW

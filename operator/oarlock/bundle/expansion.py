@@ -24,10 +24,12 @@ def expand(text: str, variables: Mapping[str, str], longest: int = LONGEST) -> s
     Raises:
         TooLong: that has more than `longest` bytes. A few dozen references to references fill any memory.
     """
+    cut = text.rfind(")") + 1  # after it no reference ends, and to look for an end at each begin takes for ever
+    text, rest = text[:cut], text[cut:].replace("$$", "$")
     grown = sum(len(_value(found, variables)) - len(found[0]) for found in _REFERENCE.finditer(text))
-    if len(text) + grown > longest:
+    if len(text) + len(rest) + grown > longest:
         raise TooLong
-    made = _REFERENCE.sub(lambda found: _value(found, variables), text)
+    made = _REFERENCE.sub(lambda found: _value(found, variables), text) + rest
     if len(made.encode()) > longest:
         raise TooLong
     return made

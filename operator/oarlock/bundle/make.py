@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oarlock.bundle import capabilities, facts, hardware, rootfs, seccomp, users
 from oarlock.bundle.config import config, is_privileged, shares_network
+from oarlock.bundle.tree import Tree
 from oarlock.bundle.write import files, write
 from oarlock.errors import BundleError, NodeFull
 from oarlock.linux.removal import remove_tree
@@ -19,24 +19,22 @@ if TYPE_CHECKING:
 
 def make(
     spec: Spec,
+    tree: Tree,
     *,
     hostname: str,
     cgroup_path: str,
     attempt_dir: Path,
     bundle_dir: Path,
-    forbidden: Sequence[Path] = (),
-    allowed: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Make `bundle_dir` (config.json, the root filesystem mounted at rootfs/) for one attempt.
 
     Args:
         spec: the object's spec.
+        tree: its root filesystem, looked at.
         hostname: the container's host name.
         cgroup_path: `linux.cgroupsPath`.
         attempt_dir: takes what the container writes; this attempt's alone.
         bundle_dir: this attempt's alone.
-        forbidden: directories that no root filesystem lies in or contains: the operator's own.
-        allowed: see `rootfs.check_rootfs`.
 
     Returns:
         what was written to config.json.
@@ -45,8 +43,7 @@ def make(
         BundleError: the spec cannot be run on this node; nothing is mounted (`remove` takes the rest away).
         NodeFull: a disk has no room; likewise.
     """
-    lower = rootfs.check_rootfs(Path(spec.rootfs.path), forbidden=forbidden, allowed=allowed)
-    user = users.resolve(lower, spec)
+    user = users.resolve(tree.accounts, spec)
     node = facts.read()
     try:
         made = config(
@@ -64,7 +61,7 @@ def make(
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (NodeFull if full else BundleError)(f"bundle {bundle_dir}: it cannot be written: {error}") from error
-    rootfs.prepare(lower, attempt_dir, bundle_dir / "rootfs", devices=is_privileged(spec))
+    rootfs.prepare(tree.top, attempt_dir, bundle_dir / "rootfs", devices=is_privileged(spec))
     return made
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 
 from oarlock.errors import BundleError, NodeFull
 from oarlock.linux import mount
-from oarlock.linux.patience import patiently
 from oarlock.linux.removal import remove_tree
 
 SYSTEM = tuple(
@@ -28,9 +26,7 @@ SYSTEM = tuple(
 )
 """No root filesystem is taken from these unless the operator's configuration lists it."""
 
-_FIELD = "spec.rootfs.path"
-_ANSWER = 5.0
-"""Seconds that a file system has to answer, and for which its answer holds."""
+FIELD = "spec.rootfs.path"
 
 
 def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Path]) -> Path:
@@ -50,43 +46,23 @@ def check_rootfs(path: Path, *, forbidden: Sequence[Path], allowed: Sequence[Pat
         is_directory = stat.S_ISDIR(os.stat(real).st_mode)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise BundleError(f"{_FIELD}: {path} cannot be used: {why}; make the directory on this node") from None
+        raise BundleError(f"{FIELD}: {path} cannot be used: {why}; make the directory on this node") from None
     if not is_directory:
-        raise BundleError(f"{_FIELD}: {path} is not a directory; name the top of an unpacked filesystem")
+        raise BundleError(f"{FIELD}: {path} is not a directory; name the top of an unpacked filesystem")
     permitted = [_real(entry) for entry in allowed]
     for own in map(_real, forbidden):
         if real.is_relative_to(own) or own.is_relative_to(real):
-            raise BundleError(f"{_FIELD}: {path} lies in or contains the operator's own directory {own}")
+            raise BundleError(f"{FIELD}: {path} lies in or contains the operator's own directory {own}")
     if permitted and not any(real.is_relative_to(entry) for entry in permitted):
         places = ", ".join(map(str, permitted))
-        raise BundleError(f"{_FIELD}: {path} is outside of what this node allows ({places})")
-    system = any(real.is_relative_to(place) or place.is_relative_to(real) for place in _reals(SYSTEM))
+        raise BundleError(f"{FIELD}: {path} is outside of what this node allows ({places})")
+    system = any(real.is_relative_to(place) or place.is_relative_to(real) for place in map(_real, SYSTEM))
     if system and real not in permitted:
         raise BundleError(
-            f"{_FIELD}: {path} is part of the node's own system, or contains it, and is not allowed on this node; "
+            f"{FIELD}: {path} is part of the node's own system, or contains it, and is not allowed on this node; "
             "move it, or name it in --allowed-rootfs"
         )
     return real
-
-
-async def answering(path: Path) -> None:
-    """See that the file system that a tree lies on answers, whatever it says, before anything is made of the tree.
-
-    What comes after this is done in the loop that all objects share.
-
-    Raises:
-        BundleError: it does not, as when its server is away.
-    """
-    try:
-        await patiently(f"rootfs {path}", functools.partial(_ask, path), _ANSWER, fresh=_ANSWER)
-    except TimeoutError:
-        told = f"{_FIELD}: {path} gives no answer within {_ANSWER:g} s; see the file system that it lies on"
-        raise BundleError(told) from None
-
-
-def _ask(path: Path) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        os.statvfs(path)  # of all questions the one that is answered from no cache
 
 
 def prepare(lower: Path, attempt_dir: Path, target: Path, *, devices: bool = False) -> None:
@@ -118,7 +94,7 @@ def prepare(lower: Path, attempt_dir: Path, target: Path, *, devices: bool = Fal
         discard(attempt_dir, target)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NodeFull(f"no room for a root filesystem in {attempt_dir}: {error.strerror}") from error
-        raise BundleError(f"{_FIELD}: {lower} cannot be mounted at {target}: {error}") from error
+        raise BundleError(f"{FIELD}: {lower} cannot be mounted at {target}: {error}") from error
 
 
 def discard(attempt_dir: Path, target: Path) -> None:
@@ -148,9 +124,3 @@ def _layers(lower: Path, attempt_dir: Path) -> tuple[Path, Path]:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
-
-
-@functools.cache
-def _reals(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Of directories that are what they are as long as the node runs."""
-    return tuple(map(_real, paths))

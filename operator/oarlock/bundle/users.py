@@ -19,6 +19,8 @@ from oarlock.linux.openat import read_inside
 if TYPE_CHECKING:
     from oarlock.api.spec import Spec
 
+Accounts = tuple[bytes, bytes]
+"""A container's passwd and group; empty when it has none."""
 _LIMIT = 1 << 20
 _HIGHEST = 2**32 - 2
 
@@ -42,11 +44,11 @@ class User:
     name: str = ""
 
 
-def resolve(root: Path | int, spec: Spec) -> User:
-    """The user of `spec` in the tree `root` (a path, or a descriptor of its top).
+def resolve(found: Accounts, spec: Spec) -> User:
+    """The user of `spec` among these accounts.
 
     Raises:
-        BundleError: `runAsNonRoot` with uid 0, or an account file that cannot be read.
+        BundleError: `runAsNonRoot` with uid 0.
     """
     context = spec.securityContext
     uid = (context.runAsUser if context is not None else None) or 0
@@ -56,7 +58,7 @@ def resolve(root: Path | int, spec: Spec) -> User:
             "spec.securityContext.runAsNonRoot: the container would run as root (uid 0); "
             "set spec.securityContext.runAsUser to another user"
         )
-    passwd, groups = _files(root)
+    passwd, groups = found
     name, primary, home = _account(passwd, uid)
     gid = primary if group is None else group
     return User(uid, gid, _supplementary(groups, name, gid), home, name)
@@ -68,7 +70,7 @@ def find(root: Path | int, text: str) -> User:
     Raises:
         BundleError: there is none of this name, or an account file cannot be read.
     """
-    passwd, groups = _files(root)
+    passwd, groups = accounts(root)
     name, given, group = text.partition(":")
     uid = _number(name)
     if uid is None:
@@ -91,8 +93,12 @@ def _named(accounts: bytes, name: str, kind: str, file: str) -> int:
     raise BundleError(f"the container's {file} has no {kind} {name!r}; give a number, or a name that it has")
 
 
-def _files(root: Path | int) -> tuple[bytes, bytes]:
-    """The container's passwd and group; empty when it has none."""
+def accounts(root: Path | int) -> Accounts:
+    """Those of the tree `root` (a path, or a descriptor of its top).
+
+    Raises:
+        BundleError: a file cannot be read.
+    """
     with contextlib.ExitStack() as opened:
         try:
             if isinstance(root, int):

@@ -43,7 +43,10 @@ def raw(fd: int) -> Iterator[None]:
 
 def is_ours(fd: int) -> bool:
     """Whether this process is in the terminal's foreground: it is not another's to change."""
-    return os.tcgetpgrp(fd) == os.getpgrp()
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # nobody's: it is not the one that controls this session
+        return True
 
 
 def is_terminal(fd: int) -> bool:

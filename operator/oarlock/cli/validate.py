@@ -15,7 +15,7 @@ from oarlock.sources.manifests.reader import is_manifest, read_file
 
 STDIN = "-"
 _PIPED = 64 << 20
-"""Bytes that are read of it: a rendered chart, of which most is none of oarlock's."""
+"""Bytes that it may have: a rendered chart, of which most is none of oarlock's."""
 
 
 @dataclass(slots=True)
@@ -39,9 +39,8 @@ class Findings:
 def validate(files: list[str], node_name: str | None) -> int:
     """Check each file, and each manifest of a directory; exit code 1 when anything is wrong."""
     findings = Findings(node_name)
-    for given in files:
-        for path in _paths(given):
-            _check(path, findings)
+    for path in {os.path.realpath(path): path for given in files for path in _paths(given)}.values():
+        _check(path, findings)
     output.write_lines(map(output.plain, findings.problems))
     sys.stdout.flush()
     if findings.skipped:

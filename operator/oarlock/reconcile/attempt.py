@@ -13,6 +13,7 @@ from oarlock.api.identity import container_id
 from oarlock.api.spec import Spec
 from oarlock.bundle import make as bundle
 from oarlock.bundle.config import shares_network
+from oarlock.bundle.tree import Tree
 from oarlock.cgroups.place import place
 from oarlock.errors import RuntimeFailure
 from oarlock.linux import clock
@@ -88,21 +89,20 @@ class Attempt:
         """Remove everything kept of an object: layers and logs."""
         remove_tree(node.containers / uid)
 
-    async def create(self, spec: Spec, hostname: str) -> None:
+    async def create(self, spec: Spec, tree: Tree, hostname: str) -> None:
         """Bundle, container and network; its init waits. On failure nothing is left, or `left` says that it is."""
-        container, policy = self._container, self._node.policy
+        container = self._container
         self.left = True
         try:
             container.log.parent.mkdir(parents=True, exist_ok=True)
             make = functools.partial(
                 bundle.make,
                 spec,
+                tree,
                 hostname=hostname,
                 cgroup_path=container.place.oci,
                 attempt_dir=self._folder,
                 bundle_dir=container.bundle,
-                forbidden=policy.forbidden,
-                allowed=policy.allowed_rootfs,
             )
             self._live = await self._node.runtime.create(container, make)
             if not shares_network(spec):
@@ -121,6 +121,9 @@ class Attempt:
         except RuntimeFailure:
             self.ended = self._live.init.has_ended()
             raise
+
+    def drop_old_logs(self) -> None:
+        """Keep no more logs of the object than are promised, now that this attempt runs."""
         attemptlogs.drop_old(self._logs)
 
     async def adopt(self) -> bool:

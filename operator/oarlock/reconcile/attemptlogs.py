@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
 _KEPT = 2
 
 
@@ -24,8 +26,12 @@ def drop(folder: Path, attempt: int) -> None:
 def _drop(folder: Path, attempts: Iterable[int]) -> None:
     files = _files(folder)
     for path in itertools.chain.from_iterable(files.get(each, ()) for each in attempts):
-        with contextlib.suppress(FileNotFoundError):  # it was being compressed
+        try:
             os.unlink(path)
+        except FileNotFoundError:  # it was being compressed
+            continue
+        except OSError as error:
+            logger.warning("log %s cannot be removed: %s", path, error.strerror)
 
 
 def _files(folder: Path) -> dict[int, list[str]]:

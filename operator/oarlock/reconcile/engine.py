@@ -186,8 +186,12 @@ class Engine:
             if entry.name.endswith(_ASIDE):  # an operator before this one ended meanwhile
                 aside.append(entry)
             elif entry.name not in known and (entry / "logs").is_dir():
-                logger.warning("object %s has no record: its logs and layers are removed", entry.name)
-                aside.append(entry.rename(entry.with_name(f".{secrets.token_hex(8)}{_ASIDE}")))
+                try:
+                    aside.append(entry.rename(entry.with_name(f".{secrets.token_hex(8)}{_ASIDE}")))
+                except OSError as error:
+                    logger.warning("object %s has no record, and %s is not removed: %s", entry.name, entry, error)
+                else:
+                    logger.warning("object %s has no record: its logs and layers are removed", entry.name)
         return aside
 
     async def _remove_stray(self, container_id: str) -> None:

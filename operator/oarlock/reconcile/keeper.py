@@ -14,7 +14,7 @@ from oarlock.api.accepted import RESTARTED_AT, Accepted
 from oarlock.api.identity import KUBERNETES
 from oarlock.api.quantity import bytes_of
 from oarlock.api.spec import Spec, State
-from oarlock.bundle.rootfs import answering
+from oarlock.bundle.tree import Tree, looked_at
 from oarlock.errors import OarlockError, ObjectGone
 from oarlock.linux import clock
 from oarlock.reconcile import decide, view
@@ -58,9 +58,10 @@ class Keeper:
         if told != (
             record.generation, record.spec, record.deleted, record.annotations, record.labels, record.origin,
         ):  # fmt: skip
+            if told[1] != record.spec:
+                self._spec = obj.spec
             record.generation, record.spec, record.deleted = told[:3]
             record.annotations, record.labels, record.origin = told[3:]
-            self._spec = obj.spec
             record.clear_problem()
             if record.last is None or record.last.cause != "exited":
                 record.retryAt = 0.0
@@ -200,13 +201,18 @@ class Keeper:
         if last is not None and last.rearmed:
             self._ledger.start_afresh()
         spec = self._spec
-        await answering(Path(spec.rootfs.path))
+        await self._look(spec)  # before it takes a turn
         if self.node.creates.locked():
             self._ledger.save(patient=True)  # it waits for its turn, and is to be seen meanwhile
         async with self.node.creates:
+            tree = await self._look(spec)
             if self._spec is spec:  # else it is decided anew: this one was not seen by the policy
                 self._begin_hold()
-                await self._steps.create(spec, self._restarts())
+                await self._steps.create(spec, tree, self._restarts())
+
+    async def _look(self, spec: Spec) -> Tree:
+        policy = self.node.policy
+        return await looked_at(Path(spec.rootfs.path), forbidden=policy.forbidden, allowed=policy.allowed_rootfs)
 
     async def _while_wanted(self, creating: Coroutine[Any, Any, None]) -> None:
         """Create, unless `wake` gives that up: then what there is of it is undone."""

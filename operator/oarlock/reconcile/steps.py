@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from oarlock.api.signals import number_of
 from oarlock.api.spec import RestartPolicy, Spec
+from oarlock.bundle.tree import Tree
 from oarlock.errors import CommandNotRunnable, RuntimeFailure, StartFailed
 from oarlock.linux import clock
 from oarlock.reconcile import view
@@ -90,10 +91,11 @@ class Steps:
             current.childKilled = True
             self._ledger.event("Warning", "OOMKilling", "the kernel's OOM killer took a child process; init lives on")
 
-    async def create(self, spec: Spec, restarts: Restarts) -> None:
+    async def create(self, spec: Spec, tree: Tree, restarts: Restarts) -> None:
         """Make the next attempt, as recorded before anything of it exists; its init waits.
 
         Args:
+            tree: its root filesystem, looked at.
             restarts: those that were asked for last.
         """
         record = self._record
@@ -105,7 +107,7 @@ class Steps:
         self._ledger.concern(record.current, concerns(Condition(warning=warning(spec, self._node.policy))))
         try:
             self._ledger.save(durable=True, required=True, patient=True)
-            await self._attempt.create(spec, view.hostname(spec, record.name, self._node.name))
+            await self._attempt.create(spec, tree, view.hostname(spec, record.name, self._node.name))
         except CommandNotRunnable as error:
             await self._refused_by_runtime(view.about_the_command(str(error), spec), error.exit_code)
             return
@@ -136,6 +138,7 @@ class Steps:
         current.stage = "started"
         self._say("started, pid %s", current.pid)
         self._done()
+        self._attempt.drop_old_logs()
 
     async def discard(self) -> None:
         """Remove an attempt that does not get to run; until that is done it stays recorded, and no other is made."""

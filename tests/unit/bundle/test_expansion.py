@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,11 @@ def test_what_becomes_longer_than_the_kernel_takes_is_never_made() -> None:
     for text, variables in (("$(A)" * 32767, {"A": "x" * 131071}), ("é" * 65536, {}), ("x" * 131072, {})):
         with pytest.raises(TooLong):
             expand(text, variables)
+
+
+def test_begins_without_an_end_cost_no_time() -> None:
+    text = "$(" * 60_000
+    began = time.monotonic()
+    assert expand(text, {"A": "x"}) == text
+    assert expand("$(A)" + text + "$$", {"A": "x"}) == "x" + text + "$"
+    assert time.monotonic() - began < 5

@@ -32,34 +32,36 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_without_a_security_context_it_is_root(root: Path) -> None:
-    assert users.resolve(root, spec()) == User(0, 0, (0, 29), "/root", "root")
+    assert users.resolve(users.accounts(root), spec()) == User(0, 0, (0, 29), "/root", "root")
 
 
 def test_group_groups_and_home_come_from_the_files(root: Path) -> None:
-    assert users.resolve(root, spec(runAsUser=1000)) == User(1000, 1001, (1001, 29, 44), "/home/app", "app")
+    assert users.resolve(users.accounts(root), spec(runAsUser=1000)) == User(
+        1000, 1001, (1001, 29, 44), "/home/app", "app"
+    )
 
 
 def test_the_given_group_replaces_the_primary_one(root: Path) -> None:
-    assert users.resolve(root, spec(runAsUser=1000, runAsGroup=5)) == User(
+    assert users.resolve(users.accounts(root), spec(runAsUser=1000, runAsGroup=5)) == User(
         1000, 5, (5, 29, 44, 1001), "/home/app", "app"
     )
 
 
 def test_an_unknown_user_has_group_0_and_no_home(root: Path) -> None:
-    assert users.resolve(root, spec(runAsUser=4242)) == User(4242, 0, (0,), "/", "")
-    assert users.resolve(root, spec(runAsUser=7)) == User(7, 8, (8,), "/", "homeless")
+    assert users.resolve(users.accounts(root), spec(runAsUser=4242)) == User(4242, 0, (0,), "/", "")
+    assert users.resolve(users.accounts(root), spec(runAsUser=7)) == User(7, 8, (8,), "/", "homeless")
 
 
 def test_a_descriptor_of_the_root_does_as_well_and_stays_open(root: Path) -> None:
     fd = os.open(root, os.O_PATH)
-    assert users.resolve(fd, spec(runAsUser=1000)).name == "app"
+    assert users.resolve(users.accounts(fd), spec(runAsUser=1000)).name == "app"
     os.close(fd)
 
 
 def test_run_as_non_root_refuses_root(root: Path) -> None:
     with pytest.raises(BundleError, match=r"spec\.securityContext\.runAsNonRoot: .*uid 0"):
-        users.resolve(root, spec(runAsNonRoot=True))
-    assert users.resolve(root, spec(runAsNonRoot=True, runAsUser=1000)).uid == 1000
+        users.resolve(users.accounts(root), spec(runAsNonRoot=True))
+    assert users.resolve(users.accounts(root), spec(runAsNonRoot=True, runAsUser=1000)).uid == 1000
 
 
 def test_links_stay_inside_the_root(root: Path, tmp_path: Path) -> None:
@@ -67,12 +69,12 @@ def test_links_stay_inside_the_root(root: Path, tmp_path: Path) -> None:
     for target in ("../../passwd", str(tmp_path / "passwd")):
         (root / "etc/passwd").unlink()
         (root / "etc/passwd").symlink_to(target)
-        assert users.resolve(root, spec(runAsUser=1000)).name == ""
+        assert users.resolve(users.accounts(root), spec(runAsUser=1000)).name == ""
     (root / "usr").mkdir()
     (root / "usr/passwd").write_text(PASSWD)
     (root / "etc/passwd").unlink()
     (root / "etc/passwd").symlink_to("/usr/passwd")
-    assert users.resolve(root, spec(runAsUser=1000)).name == "app"
+    assert users.resolve(users.accounts(root), spec(runAsUser=1000)).name == "app"
 
 
 @pytest.mark.timeout(10)
@@ -84,7 +86,7 @@ def test_a_fifo_or_a_directory_is_refused(root: Path, file: str) -> None:
         path.unlink()
         make(path)
         with pytest.raises(BundleError, match=rf"spec\.rootfs\.path: /etc/{file} is no regular file"):
-            users.resolve(root, spec(runAsUser=1000))
+            users.resolve(users.accounts(root), spec(runAsUser=1000))
         path.rmdir() if path.is_dir() else path.unlink()
         path.touch()
 
@@ -93,16 +95,16 @@ def test_a_loop_or_nothing_is_no_file(root: Path) -> None:
     passwd = root / "etc/passwd"
     passwd.unlink()
     passwd.symlink_to(passwd.name)
-    assert users.resolve(root, spec(runAsUser=1000)) == User(1000, 0, (0,), "/", "")
+    assert users.resolve(users.accounts(root), spec(runAsUser=1000)) == User(1000, 0, (0,), "/", "")
     passwd.unlink()
-    assert users.resolve(root, spec()).home == "/"
+    assert users.resolve(users.accounts(root), spec()).home == "/"
 
 
 def test_an_endless_file_is_refused(root: Path) -> None:
     with (root / "etc/passwd").open("a") as file:
         file.truncate(1 << 40)
     with pytest.raises(BundleError, match=r"spec\.rootfs\.path: /etc/passwd is longer than"):
-        users.resolve(root, spec())
+        users.resolve(users.accounts(root), spec())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,6 +26,8 @@ log = logging.getLogger("oarlock.sources.kubernetes")
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+_USER = re.compile(r"://[^/@\s]+@")
+"""User and password in an address, as a proxy's may have."""
 TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 
 _AWAY = frozenset({401, 429, 502, 503, 504})
@@ -217,4 +220,4 @@ def _words(error: Exception) -> str:
         return f"its certificate is not trusted ({error.certificate_error})"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.os_error.strerror or error.os_error)
-    return str(error) or type(error).__name__
+    return _USER.sub("://", str(error)) or type(error).__name__

@@ -10,6 +10,7 @@ Nothing here puts a token into a message: the loader's own errors can quote the 
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ class Place:
             SourceUnavailable: it is missing or cannot be used; the message names the file.
         """
         configuration = Configuration()
+        _forget_removed_files()
         try:
             if self.kubeconfig is not None:
                 if not self.kubeconfig.is_file():
@@ -73,9 +75,6 @@ class Place:
             return Access(configuration, _tls(configuration), _peer(configuration))
         except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise SourceUnavailable(f"{self} cannot be used: {_without_secrets(error)}") from None
-        finally:
-            # What stood in the kubeconfig itself: read by now, and a key need not lie in a file, nor be missed there.
-            kube_config._cleanup_temp_files()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +128,16 @@ class Access:
 
 
 def _proxy(server: str) -> str | None:
-    """The proxy that the environment names for the server, as kubectl takes it; ~/.netrc is none of our business."""
+    """The proxy that the environment names for the server. (~/.netrc, which aiohttp reads beside it, is not ours.)"""
     url = urlsplit(server)
     return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
+
+
+def _forget_removed_files() -> None:
+    """The loader writes what stands in a kubeconfig itself to files in /tmp, and does not see that one was removed."""
+    for content, name in list(kube_config._temp_files.items()):
+        if not os.path.exists(name):
+            kube_config._temp_files.pop(content, None)
 
 
 class _TLS(ssl.SSLContext):

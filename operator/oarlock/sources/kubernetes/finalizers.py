@@ -61,11 +61,11 @@ class Finalizers:
                     raise ObjectGone(f"{key} is being deleted")
                 answer = await self._patch(key, patches.add_finalizer(key.uid, FINALIZER, now.finalizers))
                 if answer.ok:
-                    now = self._seen(key)  # somebody may have taken it off before we were told
+                    now = self._seen(key)
                     if now is None or FINALIZER in now.finalizers:
-                        return
-                    continue
-                self._explain(key, "put on", answer)
+                        return  # else somebody has taken it off again
+                else:
+                    self._explain(key, "put on", answer)
             except SourceUnavailable:
                 pass
             now = None

@@ -129,8 +129,9 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
                 value = walk.value(node)
             except Refused as refused:
                 walk.faults.append(refused.fault)
-                value = _identity(node)
-            yield from _documents(value, line_of(node), walk, name)
+                yield _unread(node, walk, name)
+            else:
+                yield from _documents(value, line_of(node), walk, name)
     except yaml.MarkedYAMLError as error:
         raise _Unreadable(*_told(error, text, name)) from None
     except yaml.reader.ReaderError as error:
@@ -140,11 +141,13 @@ def _yaml(text: str, name: str) -> Iterator[Document]:
         raise _Unreadable(name, f"not YAML: {error}") from None
 
 
-def _identity(node: yaml.Node) -> dict[str, Any]:
-    """What a document that is not read as a whole says of its kind."""
+def _unread(node: yaml.Node, walk: Walk, name: str) -> Document:
+    """A document that is not read as a whole: what it says of its kind, and why."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-    scalars = {key.value: value.value for key, value in pairs if isinstance(value, yaml.ScalarNode)}
-    return {name: scalars[name] for name in ("apiVersion", "kind") if name in scalars}
+    scalars = {key.value: value.value for key, value in pairs if {type(key), type(value)} == {yaml.ScalarNode}}
+    said = {each: scalars[each] for each in ("apiVersion", "kind") if each in scalars}
+    problems = tuple(Problem(f"{name}:{at}", path, text) for at, path, text in walk.faults)
+    return Document(line_of(node), said, walk.lines, problems, foreign=bool(said) and _wrong_kind(said) is not None)
 
 
 def _told(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ async def page() -> AsyncIterator[str]:
     """The address of a server that answers everything with a page for people."""
 
     async def answer(request: web.Request) -> web.Response:
+        if request.method == "CONNECT":
+            return web.Response(status=407)
         assert request.headers["Authorization"] == "Bearer t"
         return web.Response(text="<html>", content_type="text/html")
 
@@ -80,7 +83,20 @@ async def test_the_proxy_is_the_environments(
         monkeypatch.setenv(name, value)
     access = await Place(kubeconfig(tmp_path, "https://api.example:6443"), in_cluster=False).load()
     async with access.session() as session:
-        assert session._default_proxy is None if proxy is None else str(session._default_proxy).startswith(proxy)
+        assert session._default_proxy == proxy
+
+
+async def test_no_password_of_a_proxy_is_shown(tmp_path: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page stands for a proxy that wants another one."""
+    monkeypatch.setenv("HTTPS_PROXY", page.replace("://", "://me:s3cret@"))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    api = ApiServer(Place(kubeconfig(tmp_path, "https://api.example:6443"), in_cluster=False), quiet=True)
+    with pytest.raises(SourceUnavailable) as told:
+        await api.request("GET", "/apis")
+    await api.close()
+    assert "s3cret" not in str(told.value)
+    assert page.rpartition("/")[2] in str(told.value)
 
 
 async def test_a_kubeconfig_that_names_nothing_is_told(tmp_path: Path) -> None:
@@ -92,10 +108,12 @@ async def test_a_kubeconfig_that_names_nothing_is_told(tmp_path: Path) -> None:
         await Place(path, in_cluster=False).load()
 
 
-async def test_what_stands_in_a_kubeconfig_itself_is_left_in_no_file(tmp_path: Path) -> None:
-    """And it can be read again when somebody tidies /tmp up."""
+async def test_a_kubeconfig_can_be_read_again_when_somebody_has_tidied_tmp_up(tmp_path: Path) -> None:
+    """What stands in the file itself is kept in files there."""
     authority = base64.b64encode(Path("/etc/ssl/certs/ca-certificates.crt").read_bytes()).decode()
     place = Place(kubeconfig(tmp_path, "https://api.example", **{"certificate-authority-data": authority}), False)
     for _ in range(2):
         assert (await place.load()).tls is not None
-        assert kube_config._temp_files == {}
+        assert kube_config._temp_files
+        for name in kube_config._temp_files.values():
+            os.unlink(name)

@@ -79,6 +79,11 @@ BROKEN_DOCUMENTS = {
     "a List whose items are none": ("apiVersion: v1\nkind: List\nitems: {}\n", 3, "items"),
     "a List in a List": ("kind: List\nitems:\n- kind: List\n  items: []\n", 3, "items[0].kind"),
     "a label that is no word": (HEAD.replace("name: web", "name: web, labels: {a: b!}"), 4, "metadata.labels"),
+    "an annotation's key that is no name": (
+        HEAD.replace("name: web", "name: web, annotations: {a..b/c: d}"),
+        4,
+        "metadata.annotations",
+    ),
     "a field of the metadata misspelt": (HEAD.replace("name: web", "name: web, lables: {}"), 4, "metadata.lables"),
     "a bad item of a List": ("kind: List\nitems:\n- kind: Pod\n", 3, "kind"),
 }
@@ -216,7 +221,15 @@ def test_broken_json_is_told_with_its_line(kind: str) -> None:
     ],
 )
 def test_items_that_others_took_the_place_of_bring_nothing_down(text: str, name: str) -> None:
-    assert not parse(text.encode(), name).documents or problems(text, name)
+    assert not any("a defect" in problem.problem for problem in problems(text, name))
+
+
+def test_what_kubernetes_takes_for_metadata_is_taken() -> None:
+    """The prefix of an annotation's key may have capitals."""
+    given = (
+        "name: web, labels: {a.b/C_d: x.y-Z, e: ''}, annotations: {Example.com/Foo: 'a b'}, ownerReferences: [], uid: x"
+    )
+    assert problems(HEAD.replace("name: web", given)) == []
 
 
 def test_a_defect_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
