@@ -48,12 +48,15 @@ def end_descendants(pid: int, begun: Process | None = None, session: int | None 
     sessions = {pid} if begun is None else {pid, begun.pid}
     left_behind = {session} if session is not None and session != os.getsid(0) else set()
     stopped: dict[int, Process] = {}
+    quiet = False
     for _ in range(_ROUNDS):
         processes = {each.pid: each for each in _all()}
         below = _below(processes, pid, children, sessions | (left_behind - processes.keys()))
         new = below - stopped.keys()
-        if not new and all(processes[each].state in _STOPPED for each in below):
+        settled = not new and all(processes[each].state in _STOPPED for each in below)
+        if settled and quiet:
             break
+        quiet = settled  # twice: what began and lost its parent while /proc was read is in the next look alone
         for process in filter(None, map(hold, new)):
             process.signal(signal.SIGSTOP)
             stopped[process.pid] = process
