@@ -85,6 +85,7 @@ def test_at_full_speed_no_line_is_lost_or_doubled(node_dirs: NodeDirs, busybox_r
         assert_same(printed(node, "chatty"), lines(count))
 
 
+@pytest.mark.timeout(900)  # its own deadlines are shorter, and say what was waited for
 def test_of_too_many_files_the_last_ones_are_kept(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     count = 200_000
     with operating(node_dirs) as node:
