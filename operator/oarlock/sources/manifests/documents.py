@@ -146,8 +146,12 @@ def _unread(node: yaml.Node, walk: Walk, name: str) -> Document:
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()
     scalars = {key.value: value.value for key, value in pairs if {type(key), type(value)} == {yaml.ScalarNode}}
     said = {each: scalars[each] for each in ("apiVersion", "kind") if each in scalars}
-    problems = tuple(Problem(f"{name}:{at}", path, text) for at, path, text in walk.faults)
+    problems = tuple(_faults(walk, name))
     return Document(line_of(node), said, walk.lines, problems, foreign=bool(said) and _wrong_kind(said) is not None)
+
+
+def _faults(walk: Walk, name: str) -> list[Problem]:
+    return [Problem(f"{name}:{at}", path, text) for at, path, text in walk.faults]
 
 
 def _told(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[str, str]:
@@ -203,7 +207,7 @@ def _no_number(constant: str) -> NoReturn:
 
 def _documents(value: Any, line: int, walk: Walk, name: str) -> Iterator[Document]:
     """The one document that `value` is, or the items of the List that it is."""
-    problems = [Problem(f"{name}:{at}", path, text) for at, path, text in walk.faults]
+    problems = _faults(walk, name)
     if not isinstance(value, dict):
         told = f"a document must be a mapping (`kind: {KIND}` …), not {_what(value)}"
         yield Document(line, {}, problems=(*problems, Problem(f"{name}:{line}", "", told)))
