@@ -93,15 +93,19 @@ class Objects:
         await self._do("DELETE", f"{COLLECTION}/{name}", absent=True)
 
     async def clear(self) -> None:
+        """Delete all, and wait until the API server's watch cache knows: the next source may list from there."""
         for name in await self.names():
             await self.merge(name, {"metadata": {"finalizers": None}})
             await self.delete(name)
+        async with asyncio.timeout(10):
+            while await self.names(resourceVersion="0"):  # noqa: ASYNC110 (no event tells)
+                await asyncio.sleep(0.02)
 
     async def delete_all(self) -> None:
         await self._do("DELETE", COLLECTION)
 
-    async def names(self) -> list[str]:
-        found = await self._do("GET", COLLECTION)
+    async def names(self, **query: str) -> list[str]:
+        found = await self._do("GET", COLLECTION, params=query)
         return [item["metadata"]["name"] for item in found["items"]]
 
     async def until(self, name: str, fact: Callable[[dict[str, Any]], bool], seconds: float = 15) -> float:
