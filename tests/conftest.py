@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.busybox import make_rootfs
 from tests.cluster.control_plane import ControlPlane
@@ -16,6 +17,11 @@ from tests.node_dirs import NodeDirs, node_directories
 
 ROOT = Path(__file__).parents[1]
 CRD = ROOT / "crds" / "oarlock.dev_containerspecs.yaml"
+
+
+# The same examples each time; `--hypothesis-profile=default` draws others.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 def pytest_configure() -> None:

@@ -12,6 +12,7 @@ list first and watch from there, as clients do.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -175,10 +176,18 @@ class ControlPlane:
     def apply_crd(self, path: Path) -> None:
         """Apply a CustomResourceDefinition and wait until its resource is served."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
-        established = ("-o", "jsonpath={.status.conditions[?(@.type=='Established')].status}")
-        eventually(lambda: self.kubectl("get", "-f", str(path), *established) == "True", f"{path.name} is established")
-        names = self.kubectl("get", "-f", str(path), "-o", "jsonpath={.spec.names.plural}.{.spec.group}")
-        self.kubectl("get", names)
+        self.until_served(self.kubectl("get", "-f", str(path), "-o", "jsonpath={.spec.names.plural}.{.spec.group}"))
+
+    def until_served(self, resource: str) -> None:
+        """Wait until a resource of a CRD that was applied is served, and kubectl finds it."""
+
+        def served() -> bool:
+            with contextlib.suppress(KubectlFailed):
+                self.kubectl("get", resource)
+                return True
+            return False
+
+        eventually(served, f"{resource} is served")
 
     # ------------------------------------------------------------ who may talk to it
     def kubeconfig(self, user: str = "admin", *, url: str | None = None) -> Path:

@@ -199,7 +199,7 @@ def test_an_empty_cluster_gets_the_definition_too_and_keeps_it(tmp_path: Path) -
         helm = Helm(fresh, tmp_path / "values.yaml")
         told = helm.run("install", "oarlock", str(CHART), "--create-namespace")
         assert f"kubectl -n {NAMESPACE} rollout status daemonset/oarlock" in told
-        fresh.kubectl("wait", "--for=condition=Established", "crd/containerspecs.oarlock.dev", "--timeout=30s")
+        fresh.until_served("containerspecs.oarlock.dev")
         # the README's way to renew it
         fresh.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
         helm.run("upgrade", "oarlock", str(CHART), values={"config": {"logLevel": "debug"}})
