@@ -342,6 +342,7 @@ def test_attempts_that_do_not_get_to_run_leave_the_log_of_the_last_that_did(
     with operating(node_dirs) as node:
         node.apply(shell("web", busybox_rootfs, "echo crashed; exit 1", restartPolicy="Always"))
         node.wait("web", lambda s: s["phase"] == "BackOff" and s["restartCount"] == 1, SLOW)
+        assert printed(node, "web", "-p") == printed(node, "web") == b"crashed\n"
         ran = 2
         node.apply(shell("web", busybox_rootfs, "exit 0", resources=unlimited))
         eventually(lambda: node.records()["web"]["attempt"] > ran + 2, "three tries have failed", SLOW)

@@ -35,7 +35,7 @@ class Choice:
 
 
 def logs(configuration: Configuration, namespace: str | None, name: str, choice: Choice) -> int:
-    """Print the log of a container's newest attempt (or the one before), then follow it when asked to."""
+    """Print the log of a container's newest attempt (or of its last state), then follow it when asked to."""
     operator = find_operator(configuration.lock_file)
     record = read_shelf(configuration, operator).find(name, namespace)
     folder = logs_folder(configuration, record)
@@ -166,10 +166,17 @@ class Printer:
 def _attempt(folder: Path, record: Record, previous: bool) -> int | None:
     known = attempts(folder)
     if previous:
-        if len(known) < 2:
+        known = [each for each in known if each <= _last_ended(record)]
+        if not known:
             raise exitcodes.Failure(f"{record} has no log of an earlier attempt", exitcodes.NOT_FOUND)
-        return known[-2]
     return known[-1] if known else None
+
+
+def _last_ended(record: Record) -> int:
+    """The attempt that `lastState` names, as for `kubectl logs -p`; 0 when there is none."""
+    terminated = (record.status.get("lastState") or {}).get("terminated") or {}
+    number = str(terminated.get("containerID") or "").rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
 
 
 def _guesses(files: list[LogFile]) -> Iterator[tuple[int, int]]:

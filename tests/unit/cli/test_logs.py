@@ -76,7 +76,24 @@ def test_a_log_whose_new_file_is_not_there_yet_is_shown(node: Node, web: str) ->
     assert node.oarlock("logs", "web", "--tail", "15").stdout == shown(5, 19)
 
 
-def test_previous_shows_the_attempt_before_with_its_compressed_files(node: Node, web: str) -> None:
+@pytest.mark.parametrize(
+    ("named", "lines"), [(3, shown(200, 209)), (2, shown(100, 109)), (1, shown(0, 9)), (7, shown(200, 209)), (None, "")]
+)
+def test_previous_is_the_attempt_that_last_state_names_or_the_last_before_it_that_ran(
+    node: Node, named: int | None, lines: str
+) -> None:
+    last = {"terminated": {"exitCode": 1, "containerID": f"oarlock://default-web-{named}"}} if named else None
+    web = node.record("web", attempt=8, status={"phase": "BackOff", "lastState": last})
+    for attempt in (1, 2, 3):
+        node.log(web, f"{attempt}.log", numbers(100 * (attempt - 1), 10))
+    done = node.oarlock("logs", "web", "-p", code=0 if named else 3)
+    assert done.stdout == lines
+    assert named or "default/web has no log of an earlier attempt" in done.stderr
+
+
+def test_previous_shows_compressed_files_too(node: Node) -> None:
+    last = {"terminated": {"exitCode": 1, "containerID": "oarlock://default-web-1"}}
+    web = node.record("web", attempt=2, status={"phase": "Running", "lastState": last})
     node.log(web, "1.log.1.gz", gzip.compress(numbers(0, 10)))
     node.log(web, "1.log", numbers(10, 10))
     node.log(web, "2.log", numbers(100, 10))
