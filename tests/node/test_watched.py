@@ -202,11 +202,13 @@ def test_a_container_with_the_nodes_pids_leaves_no_child_behind(node_dirs: NodeD
         eventually(lambda: not left(node_dirs), "nothing is left")
 
 
+WRITER = "until [ -e /mnt/lost+found ]; do sleep 0.1; done; while :; do echo x > /mnt/x; done"
+
+
 def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     """A frozen file system holds a writer in uninterruptible sleep: KILL waits until it is thawed."""
-    script = "until [ -e /mnt/lost+found ]; do sleep 0.1; done; while :; do echo x > /mnt/x; done"
     with operating(node_dirs) as node:
-        node.apply(container("writer", busybox_rootfs, "sh", "-c", script, terminationGracePeriodSeconds=0))
+        node.apply(container("writer", busybox_rootfs, "sh", "-c", WRITER, terminationGracePeriodSeconds=0))
         pid = node.wait("writer", lambda s: s["phase"] == "Running")["pid"]
         process = hold(pid)
         assert process is not None
@@ -227,6 +229,32 @@ def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_ro
             finally:
                 freeze("--unfreeze", point)
             eventually(lambda: not node.records(), "it has ended, and is gone")
+
+
+def test_paused_means_every_process_and_where_one_does_not_freeze_all_go_on(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with operating(node_dirs) as node:
+        web = container("web", busybox_rootfs, "sh", "-c", WRITER, terminationGracePeriodSeconds=0)
+        node.apply(web)
+        pid = node.wait("web", lambda s: s["phase"] == "Running")["pid"]
+        with disk_in(pid, node_dirs.root / "disk") as point:
+            eventually((point / "x").exists, "it writes")
+            freeze("--freeze", point)
+            try:
+                eventually(lambda: state(pid) == "D", "it sleeps in the kernel")
+                node.apply(web | {"spec": web["spec"] | {"state": "Paused"}})
+                told = node.wait("web", lambda s: s["reason"] in ("PauseContainerError", "Paused"), 60)
+                if not node_cgroups.UNIFIED and told["phase"] == "Paused":
+                    assert node_cgroups.frozen(pid)  # version 1 of newer kernels freezes this sleep too
+                else:
+                    assert told["phase"] == "Running"
+                    assert f"pid {pid} (sh" in told["message"]
+            finally:
+                freeze("--unfreeze", point)
+            node.wait("web", lambda s: s["phase"] == "Paused", 60)
+            assert node_cgroups.frozen(pid)
+            node.command("stop", "web")
 
 
 @contextmanager

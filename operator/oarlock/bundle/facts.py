@@ -156,10 +156,15 @@ def _bounding_set() -> frozenset[str]:
     return frozenset(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1)
 
 
-def _swap_accounting(cgroups: Path) -> bool:
+def _swap_accounting(
+    cgroups: Path, swaps: Path = Path("/proc/swaps"), command_line: Path = Path("/proc/cmdline")
+) -> bool:
     if (cgroups / "memory").is_dir():
         return (cgroups / "memory" / "memory.memsw.limit_in_bytes").exists()
-    return any(cgroups.glob("*/memory.swap.max"))
+    if any(cgroups.glob("*/memory.max")):
+        return any(cgroups.glob("*/memory.swap.max"))
+    # The root has no such file, and no cgroup below it counts memory yet: that comes with the first container.
+    return swaps.exists() and "swapaccount=0" not in command_line.read_text().split()
 
 
 def _controllers(cgroups: Path, version: int) -> frozenset[str]:

@@ -64,6 +64,9 @@ class Hierarchy(Protocol):
     def frozen(self, cgroup: str) -> bool:
         """Whether the processes of a cgroup are frozen, or on their way to it."""
 
+    def all_frozen(self, cgroup: str) -> bool:
+        """Whether each of them has got there: one in uninterruptible sleep does not."""
+
     def thaw(self, cgroup: str) -> None:
         """Thaw the processes of a cgroup and below it."""
 

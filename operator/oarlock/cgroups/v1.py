@@ -94,7 +94,7 @@ def kill(cgroup: str) -> None:
     with unless_gone():
         state.write_text("FROZEN")
         end = time.monotonic() + _FREEZING
-        while state.read_text().strip() != "FROZEN" and time.monotonic() < end:
+        while not all_frozen(cgroup) and time.monotonic() < end:
             time.sleep(0.001)  # the kernel tells nobody when it is done; a millisecond as a rule
     try:
         for pid in processes(cgroup):
@@ -109,6 +109,13 @@ def frozen(cgroup: str) -> bool:
     """See `Hierarchy`. Not for a cgroup above it: that one's is not for a runtime to thaw."""
     with unless_gone():
         return _freezer(cgroup).with_name("freezer.self_freezing").read_text().strip() == "1"
+    return False
+
+
+def all_frozen(cgroup: str) -> bool:
+    """See `Hierarchy`. Until then its state is FREEZING."""
+    with unless_gone():
+        return _freezer(cgroup).read_text().strip() == "FROZEN"
     return False
 
 

@@ -67,6 +67,11 @@ def frozen(cgroup: str) -> bool:
     return False
 
 
+def all_frozen(cgroup: str) -> bool:
+    """See `Hierarchy`."""
+    return any(_keyed(folder / "cgroup.events").get("frozen") == 1 for folder in _frozen_by_runtimes(cgroup))
+
+
 def thaw(cgroup: str) -> None:
     """See `Hierarchy`."""
     for folder in _frozen_by_runtimes(cgroup):

@@ -159,7 +159,7 @@ def logs(
         typer.Option("--since", metavar="TIME", help="Only lines since then: 10m, or 2026-01-31T12:00:00Z."),
     ] = None,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
-    previous: Annotated[bool, typer.Option("--previous", "-p", help="The attempt that ended last before the present state (lastState).")] = False,
+    previous: Annotated[bool, typer.Option("--previous", "-p", help="The attempt that lastState names.")] = False,
 ) -> int:
     """Print what a container wrote: its stdout to stdout, its stderr to stderr.
 

@@ -30,8 +30,8 @@ _GONE = ("does not exist", "no such process", "not found")
 _STARVED = (
     "the kernel's OOM killer took its init before it was started: spec.resources.limits.memory is too small; raise it"
 )
-_ENDS = 30.0
-"""Seconds that the kernel has to let go of a killed process."""
+_ENDS, _FREEZES = 30.0, 2.0
+"""Seconds that the kernel has to let go of a killed process, and to freeze those that live."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +140,33 @@ class Runtime:
             raise RuntimeFailure(f"{container.runtime.name} state printed {told[:40]!r}, which is no state") from None
 
     async def pause(self, container: Container) -> None:
-        """Freeze every process of the container (`oci.go: PauseContainer`).
+        """Freeze every process of the container (`oci.go: PauseContainer`): all of them, or none.
 
         Raises:
-            RuntimeFailure: they are not frozen now, whatever the runtime says.
+            RuntimeFailure: not every process is frozen now, whatever the runtime says; it is thawed then.
         """
+        refused = None
         try:
             await self._runtime(container, "pause", container.id)
-        except RuntimeFailure:
-            if not self.frozen(container):
-                raise
+        except RuntimeFailure as error:
+            refused = error
+        if await self._all_frozen(container):
+            return
         if not self.frozen(container):
-            raise RuntimeFailure(f"{container.runtime.name} pause says that it is done, but nothing is frozen")
+            raise refused or RuntimeFailure(
+                f"{container.runtime.name} pause says that it is done, but nothing is frozen"
+            )
+        self._hierarchy.thaw(container.place.container)
+        told = ", ".join(self.uninterruptible(container)) or "look at its processes"
+        raise RuntimeFailure(f"not every process froze within {_FREEZES:g} s, so all were thawed: {told}")
+
+    async def _all_frozen(self, container: Container) -> bool:
+        cgroup = container.place.container
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FREEZES):
+                while self.frozen(container) and not self._hierarchy.all_frozen(cgroup):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)  # not all runtimes wait for it, and there is nothing else to wait on
+        return self._hierarchy.all_frozen(cgroup)
 
     async def resume(self, container: Container) -> None:
         """Thaw the container (`oci.go: UnpauseContainer`): without the runtime where that one fails.

@@ -20,18 +20,34 @@ def test_the_facts_are_this_machines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "expected"),
+    ("files", "expected"),
     [
-        ("memory/memory.memsw.limit_in_bytes", True),
-        ("memory/memory.limit_in_bytes", False),
-        ("system.slice/memory.swap.max", True),
-        ("system.slice/memory.max", False),
+        (("memory/memory.memsw.limit_in_bytes",), True),
+        (("memory/memory.limit_in_bytes",), False),
+        (("system.slice/memory.max", "system.slice/memory.swap.max"), True),
+        (("system.slice/memory.max",), False),
     ],
 )
-def test_swap_accounting_is_seen_on_both_versions(tmp_path: Path, file: str, expected: bool) -> None:
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).touch()
+def test_swap_accounting_is_seen_on_both_versions(tmp_path: Path, files: tuple[str, ...], expected: bool) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
     assert facts._swap_accounting(tmp_path) is expected
+
+
+@pytest.mark.parametrize(
+    ("command_line", "expected"), [("quiet splash", True), ("quiet swapaccount=0", False), (None, False)]
+)
+def test_swap_is_counted_before_any_cgroup_counts_memory(
+    tmp_path: Path, command_line: str | None, expected: bool
+) -> None:
+    """On version 2 without systemd the first container's cgroup is the first that counts memory at all."""
+    (tmp_path / "oarlock").mkdir()
+    (tmp_path / "oarlock" / "cgroup.procs").touch()
+    (tmp_path / "cmdline").write_text(command_line or "")
+    if command_line is not None:
+        (tmp_path / "swaps").touch()
+    assert facts._swap_accounting(tmp_path, tmp_path / "swaps", tmp_path / "cmdline") is expected
 
 
 def test_controllers_are_seen_on_both_versions(tmp_path: Path) -> None:
