@@ -21,6 +21,11 @@ EVERYWHERE = (
 ONCE = (
     "test_cgroups.py::test_an_operator_with_another_manager_takes_up_what_runs",
     "test_cgroups.py::test_a_container_that_ends_by_itself_leaves_no_cgroup",
+    "test_cgroups.py::test_the_manager_is_found_by_itself",
+    "test_life.py::test_a_running_container_has_a_pid_that_is_its_own",
+    "test_life.py::test_an_exit_code_reaches_the_status[3]",
+    "test_life.py::test_a_command_that_cannot_run_is_told[nosuch-127]",
+    "test_life.py::test_a_removed_file_leaves_nothing_behind",
     "test_life.py::test_a_signal_from_outside_is_told",
     "test_life.py::test_an_ignored_term_is_killed_after_the_grace_period",
     "test_pause.py::test_a_frozen_container_is_thawed_to_be_replaced_or_stopped",
