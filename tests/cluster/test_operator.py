@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,10 +155,40 @@ def test_a_killed_monitor_is_an_event_and_a_condition(served: Served, busybox_ro
     status = served.wait("web", lambda s: s["phase"] == "Running")
     os.kill(status["monitorPID"], signal.SIGKILL)
     served.cluster.kubectl("wait", "--for=condition=Degraded", "cspec/web", "--timeout=30s")
-    degraded = next(each for each in served.object("web")["status"]["conditions"] if each["type"] == "Degraded")
-    assert degraded["reason"] == "MonitorLost"
-    chosen = f"--field-selector=involvedObject.uid={served.object('web')['metadata']['uid']}"
-    eventually(lambda: "MonitorLost" in served.cluster.kubectl("get", "events", chosen), "the event is there")
+    assert conditions(served.object("web")["status"])["Degraded"]["reason"] == "MonitorLost"
+    eventually(lambda: "MonitorLost" in {each["reason"] for each in events(served, "web")}, "the event is there")
+
+
+def test_an_untrusted_privileged_container_that_is_let_pass_is_an_event_and_a_condition(
+    served: Served, busybox_rootfs: Path
+) -> None:
+    fields = {"trusted": False, "securityContext": {"privileged": True}, "terminationGracePeriodSeconds": 0}
+    served.apply(container("web", busybox_rootfs, "sleep", "1000", **fields))
+    served.wait("web", lambda s: s["reason"] == "Refused")
+    assert served.node.stop() == 0
+    served.node.start(OARLOCK_ALLOW_PRIVILEGED="true", OARLOCK_ALLOW_UNTRUSTED_PRIVILEGED="true")
+    status = served.wait("web", lambda s: s["phase"] == "Running" and "Degraded" in conditions(s))
+    degraded = conditions(status)["Degraded"]
+    said = "it is untrusted and privileged: it runs under the trusted runtime with all rights on the node"
+    assert (degraded["status"], degraded["reason"], degraded["message"]) == ("True", "UntrustedPrivileged", said)
+
+    def told() -> list[tuple[str, str, int]]:
+        found = (each for each in events(served, "web") if each["reason"] == "UntrustedPrivileged")
+        return [(each["type"], each["message"], each["count"]) for each in found]
+
+    assert eventually(told, "the event is there") == [("Warning", said, 1)]
+
+
+def conditions(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The conditions of an object, by type."""
+    return {each["type"]: each for each in status["conditions"]}
+
+
+def events(served: Served, name: str) -> list[dict[str, Any]]:
+    """The events on an object."""
+    chosen = f"--field-selector=involvedObject.uid={served.object(name)['metadata']['uid']}"
+    found: list[dict[str, Any]] = json.loads(served.cluster.kubectl("get", "events", chosen, "-o", "json"))["items"]
+    return found
 
 
 def test_after_a_reboot_each_restarts_as_its_policy_says(served: Served, busybox_rootfs: Path) -> None:

@@ -27,6 +27,12 @@ def another(node_dirs: NodeDirs, name: str) -> Path:
     return path
 
 
+def recording(path: Path, words: str, calls: Path) -> None:
+    """The usual runtime, which first writes these words, as a shell expands them, to a file at each call."""
+    path.write_text(f'#!/bin/sh\necho "{words}" >> {calls}\nexec {usual()} "$@"\n')
+    path.chmod(0o755)
+
+
 def runtime_of(node: Operator, name: str) -> str:
     """The runtime in the arguments of a running container's monitor."""
     status = node.wait(name, lambda s: s["phase"] == "Running")
@@ -94,12 +100,34 @@ def test_a_missing_runtime_ends_the_start_and_is_named(node_dirs: NodeDirs) -> N
     assert not node_dirs.state.exists()
 
 
+def test_where_nothing_is_trusted_all_run_under_the_untrusted_runtime_and_without_a_pivot(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    """`trusted: true` is the default, so it says nothing more; what is privileged is in no sandbox."""
+    calls, sandbox = node_dirs.root / "calls", node_dirs.root / "sandbox"
+    recording(sandbox, "$*", calls)
+    untrusted = ("--default-trust-level", "untrusted", "--runtime-untrusted", str(sandbox))
+    allowed = ("--allow-privileged", "--allow-untrusted-privileged")
+    with operating(node_dirs, *untrusted, *allowed, "--no-pivot") as node:
+        node.apply(
+            container("silent", busybox_rootfs, *SLEEPER),
+            container("trusted", busybox_rootfs, *SLEEPER, trusted=True),
+            container("privileged", busybox_rootfs, *SLEEPER, securityContext={"privileged": True}),
+        )
+        found = {name: runtime_of(node, name) for name in ("silent", "trusted", "privileged")}
+        assert found == {"silent": str(sandbox), "trusted": str(sandbox), "privileged": usual()}
+        assert node.command("exec", "silent", "--", "hostname").stdout == "silent\n"
+        ids = {name: node.status(name)["containerID"].removeprefix("oarlock://") for name in ("silent", "trusted")}
+    created = [line.split() for line in calls.read_text().splitlines() if " create " in line]
+    assert sorted(words[-1] for words in created) == sorted(ids.values())
+    assert all("--no-pivot" in words for words in created)
+
+
 def test_conmon_and_its_runtime_have_the_environment_that_is_configured(
     node_dirs: NodeDirs, busybox_rootfs: Path
 ) -> None:
     seen, wrapper = node_dirs.root / "seen", node_dirs.root / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\necho "$DEPTH of $*" >> {seen}\nexec {shutil.which(RUNTIME)} "$@"\n')
-    wrapper.chmod(0o755)
+    recording(wrapper, "$DEPTH of $*", seen)
     given = ("--conmon-env", "DEPTH=a b", "--conmon-env", "TMPDIR=/var/tmp")
     with operating(node_dirs, "--runtime-trusted", str(wrapper), *given) as node:
         node.apply(container("web", busybox_rootfs, "sleep", "1000", terminationGracePeriodSeconds=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import signal
@@ -19,6 +20,9 @@ from oarlock.linux.process import hold
 from tests import node_cgroups
 from tests.node_dirs import NodeDirs
 from tests.operating import KERNEL_TELLS_EXITS, PATIENCE, Operator, container, eventually, left, operating
+
+AT_ONCE = 1.0 * PATIENCE
+"""Seconds in which it is told that a monitor was killed."""
 
 
 def degraded(status: dict[str, Any]) -> tuple[str, str] | None:
@@ -51,26 +55,67 @@ def kill_the_monitor(node: Operator, name: str) -> int:
 
 
 def test_a_killed_monitor_is_noticed_at_once_and_the_exit_is_honest(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """Of three tries the fastest counts: others may want the processor."""
+    took: list[float] = []
     with operating(node_dirs) as node:
-        node.apply(container("web", busybox_rootfs, "sh", "-c", "sleep 1000 & wait", restartPolicy="Never"))
-        pid = kill_the_monitor(node, "web")
-        began = time.monotonic()
-        status = node.wait("web", degraded)
-        assert time.monotonic() - began < 15 * PATIENCE
-        assert degraded(status) == ("MonitorLost", degraded(status)[1])  # type: ignore[index]
-        assert "conmon" in degraded(status)[1]  # type: ignore[index]
-        assert (status["phase"], status["pid"]) == ("Running", pid)
-        assert "MonitorLost" in node.log()
-        eventually(lambda: not node_cgroups.containers(node_dirs.cgroup)[1], "the monitor's cgroup is gone")
-        os.kill(pid, signal.SIGKILL)
-        status = node.wait("web", lambda s: not s.get("pid"))
-        assert degraded(status) is None
-        if KERNEL_TELLS_EXITS:
-            assert (status["phase"], status["exitCode"], status["signal"]) == ("Failed", 137, 9)
-        else:
-            assert (status["phase"], status["reason"]) == ("Unknown", "ContainerStatusUnknown")
-            assert (status["exitCode"], "its monitor was killed" in status["message"]) == (-1, True)
+        while len(took) < 3 and min(took, default=math.inf) >= AT_ONCE:
+            name = f"web-{len(took)}"
+            web = container(name, busybox_rootfs, "sh", "-c", "sleep 1000 & wait", restartPolicy="Never")
+            node.apply(web, file=f"{name}.yaml")
+            pid = kill_the_monitor(node, name)
+            began = time.monotonic()
+            status = node.wait(name, degraded)
+            took.append(time.monotonic() - began)
+            assert degraded(status) == ("MonitorLost", degraded(status)[1])  # type: ignore[index]
+            assert "conmon" in degraded(status)[1]  # type: ignore[index]
+            assert (status["phase"], status["pid"]) == ("Running", pid)
+            eventually(lambda name=name: f"default/{name}: MonitorLost" in node.log(), "it is logged")
+            eventually(lambda: not node_cgroups.containers(node_dirs.cgroup)[1], "the monitor's cgroup is gone")
+            os.kill(pid, signal.SIGKILL)
+            ended_unseen(node, name, 137, 9)
         eventually(lambda: not left(node_dirs), "nothing is left")
+    assert min(took) < AT_ONCE, took
+
+
+def ended_unseen(node: Operator, name: str, code: int, number: int | None) -> None:
+    """How a container without a monitor ended is the kernel's word, or unknown."""
+    status = node.wait(name, lambda s: not s.get("pid"))
+    assert degraded(status) is None
+    if KERNEL_TELLS_EXITS:
+        assert (status["phase"], status["exitCode"], status.get("signal")) == ("Failed", code, number)
+    else:
+        assert (status["phase"], status["reason"]) == ("Unknown", "ContainerStatusUnknown")
+        assert (status["exitCode"], "its monitor was killed" in status["message"]) == (-1, True)
+
+
+def test_what_writes_without_a_monitor_meets_a_broken_pipe(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
+    """The kernel spares the init of a pid namespace SIGPIPE, but not the error; at a terminal it is another one."""
+    script = (
+        "until [ -e /go ]; do sleep 0.1; done; echo lost; echo $? > /said; busybox cat /etc/hostname; "
+        "echo $? >> /said; until [ -e /end ]; do sleep 0.1; done; exec yes"
+    )
+    met = {"pipe": [1, 128 + signal.SIGPIPE], "terminal": [1, 1]}
+    with operating(node_dirs) as node:
+        for name in met:
+            web = container(name, busybox_rootfs, "sh", "-c", script, restartPolicy="Never", tty=name == "terminal")
+            node.apply(web, file=f"{name}.yaml")
+        roots = {name: Path(f"/proc/{kill_the_monitor(node, name)}/root") for name in met}
+        for name, root in roots.items():
+            sentence = (degraded(node.wait(name, degraded)) or ("", ""))[1]
+            assert "a process that writes meets EPIPE or SIGPIPE (EIO at a terminal), and may end of it" in sentence
+            (root / "go").touch()
+        for name, root in roots.items():
+            eventually(lambda root=root: len(said(root)) == 2, "it has tried twice, and goes on")
+            assert (said(root), node.status(name)["phase"]) == (met[name], "Running")
+            (root / "end").touch()
+        for name in met:
+            ended_unseen(node, name, 1, None)
+        eventually(lambda: not left(node_dirs), "nothing is left")
+
+
+def said(root: Path) -> list[int]:
+    """The exit codes that a container has written down."""
+    return [int(line) for line in (root / "said").read_text().split()] if (root / "said").exists() else []
 
 
 def test_a_monitor_that_was_stopped_hides_no_exit(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
@@ -231,9 +276,7 @@ def test_a_process_that_does_not_end_is_reported(node_dirs: NodeDirs, busybox_ro
             eventually(lambda: not node.records(), "it has ended, and is gone")
 
 
-def test_paused_means_every_process_and_where_one_does_not_freeze_all_go_on(
-    node_dirs: NodeDirs, busybox_rootfs: Path
-) -> None:
+def test_paused_means_every_process_or_none(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with operating(node_dirs) as node:
         web = container("web", busybox_rootfs, "sh", "-c", WRITER, terminationGracePeriodSeconds=0)
         node.apply(web)

@@ -13,7 +13,7 @@ MARKS = {Verdict.OK: ("ok  ", "32"), Verdict.WARN: ("warn", "33"), Verdict.FAIL:
 
 
 def doctor(configuration: Configuration, form: str | None) -> int:
-    """Print all checks; exit code 1 unless the runtime is ready."""
+    """Print all checks; exit code 1 unless both conditions are True."""
     checks: list[Check] = []
     for check in examine(configuration):
         checks.append(check)

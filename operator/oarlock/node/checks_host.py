@@ -6,7 +6,6 @@ import ctypes
 import fcntl
 import os
 import re
-import select
 import socket
 import struct
 import subprocess
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.cgroups.place import runs_systemd
+from oarlock.errors import ConfigurationError
+from oarlock.linux.inotify import Inotify, Mask
 from oarlock.node.configuration import Configuration
 from oarlock.node.doctor import Check, Condition, fail, ok, warn
 
@@ -116,15 +117,18 @@ def capabilities() -> Iterator[Check]:
 
 
 def inotify() -> Check:
-    """The limits of inotify; on cgroup v2 each conmon holds one instance."""
+    """An instance and a watch of inotify, as the operator needs them, and its limits; on v2 each conmon holds one."""
     folder = Path("/proc/sys/fs/inotify")
     instances, watches = (int((folder / f"max_user_{each}").read_text()) for each in ("instances", "watches"))
     told = f"{instances} instances, {watches} watches"
     try:
-        probe = select.epoll()
-        probe.close()
+        with Inotify() as probe:
+            probe.add("/", Mask.DELETE_SELF | Mask.ONLYDIR)
+    except ConfigurationError as error:
+        found, _, way_out = str(error).partition(": ")[2].partition("; ")
+        return fail("inotify", f"{told}: {found}", way_out)
     except OSError as error:
-        return fail("inotify", f"{told}; epoll: {error.strerror}", "raise the limit of open files")
+        return fail("inotify", f"{told}: {error.strerror}", "allow inotify in the seccomp profile")
     if instances < 256:
         return warn(
             "inotify",

@@ -33,8 +33,9 @@ def concerns(seen: Condition) -> dict[str, str]:
         found[seen.warning[0]] = seen.warning[1]
     if seen.monitor_lost:
         found["MonitorLost"] = (
-            "its monitor (conmon) was killed; the container goes on, but its output is lost from now on; "
-            "`oarlock restart` gives it a new one"
+            "its monitor (conmon) was killed; the container goes on, but nobody reads its output from now on: "
+            "a process that writes meets EPIPE or SIGPIPE (EIO at a terminal), and may end of it; "
+            "`oarlock restart` gives it a new monitor"
         )
     if seen.killed_for is not None and seen.killed_for >= STUCK_AFTER:
         where = ", ".join(seen.uninterruptible)
