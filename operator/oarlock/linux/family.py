@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,7 +15,8 @@ from oarlock.linux.procfs import facts
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _ROUNDS, _PAUSE = 100, 0.001
-_STOPPED = (b"T", b"t")
+_STILL = (b"T", b"t", b"Z", b"X")
+"""States in which nothing is begun: stopped, or dead."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,10 +35,11 @@ def session_of(pid: int) -> int | None:
 
 
 def end_descendants(pid: int, begun: Process | None = None, session: int | None = None) -> list[Process]:
-    """Kill every process below `pid`, and the members of the sessions that they began; `pid` itself goes on.
+    """Kill every process below `pid`, and the members of the sessions that they began.
 
-    `begun` is taken for its child, though it may have lost it, or have ended and left its session behind. So is what is
-    in `session`, the one that it was in, when that one's leader has ended: a process between the two began it (crun).
+    `pid` itself has got SIGSTOP from the caller, or has ended: it might begin another one. `begun` is taken for its
+    child, though it may have lost it, or have ended and left its session behind. So is what is in `session`, the one
+    that it was in, when that one's leader has ended: a process between the two began it (crun).
 
     They are stopped first, until there is no new one: what has stopped cannot fork. A process that left for a session
     of its own and whose parent has ended is not found: nothing tells any more that it came from here.
@@ -53,7 +56,7 @@ def end_descendants(pid: int, begun: Process | None = None, session: int | None 
         processes = {each.pid: each for each in _all()}
         below = _below(processes, pid, children, sessions | (left_behind - processes.keys()))
         new = below - stopped.keys()
-        settled = not new and all(processes[each].state in _STOPPED for each in below)
+        settled = not new and all(map(_has_stopped, {pid} | below))
         if settled and quiet:
             break
         quiet = settled  # twice: what began and lost its parent while /proc was read is in the next look alone
@@ -64,6 +67,16 @@ def end_descendants(pid: int, begun: Process | None = None, session: int | None 
     for process in stopped.values():
         process.signal(signal.SIGKILL)
     return list(stopped.values())
+
+
+def _has_stopped(pid: int) -> bool:
+    """Whether all its threads have; so has what is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            told = facts(int(thread))
+            if told is not None and told[0] not in _STILL:
+                return False
+    return True
 
 
 class _Stat(NamedTuple):

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -249,8 +250,11 @@ class ExecMonitor:
         elif not self._over:
             if self._command is None:  # given up before conmon told of it
                 self._hold(self._begun())
-            ending = asyncio.to_thread(end_descendants, self._conmon.pid, self._command, self._session)
-            self.left = await _ends(await ending)
+            self._signal(signal.SIGSTOP)
+            begun = await asyncio.to_thread(end_descendants, self._conmon.pid, self._command, self._session)
+            # One that has not begun its command yet must never do so; else it tells what became of it, and ends.
+            self._signal(signal.SIGCONT if begun or self._command else signal.SIGKILL)
+            self.left = await _ends(begun)
         try:
             async with asyncio.timeout(_END):
                 await self._conmon.wait()
@@ -264,6 +268,10 @@ class ExecMonitor:
             self._command.close()
         if not self._container.bundle.exists():  # it ended meanwhile, and its cgroup was not empty then
             hierarchy().remove(self._container.place.monitor)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._conmon.send_signal(number)
 
     async def _next(self) -> dict[str, Any] | None:
         """conmon's next word; None when it has ended."""

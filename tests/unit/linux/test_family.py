@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,9 +56,11 @@ def ended(pids: list[int]) -> bool:
 def test_descendants_end_and_the_process_itself_goes_on(bystander: subprocess.Popen[bytes]) -> None:
     shell, pids = children("sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait; sleep 1000", 2)
     try:
+        shell.send_signal(signal.SIGSTOP)
         for process in end_descendants(shell.pid):
             process.close()
         assert ended(pids)
+        shell.send_signal(signal.SIGCONT)
         assert shell.poll() is None
         assert bystander.poll() is None
         assert states([bystander.pid, os.getpid()]) == ["S", "R"]
@@ -70,6 +73,7 @@ def test_a_child_in_somebody_elses_session_takes_nobody_along(bystander: subproc
     """The session that a child is in is not its own when another leads it: it may be the caller's."""
     shell, pids = children("sleep 1000 & echo $!; wait", 1, leads=False)
     try:
+        shell.send_signal(signal.SIGSTOP)
         for process in end_descendants(shell.pid):
             process.close()
         assert ended(pids)
@@ -85,11 +89,12 @@ def test_what_an_ended_leader_left_in_its_session_ends(bystander: subprocess.Pop
     assert held is not None
     leader.kill()
     leader.wait()
+    bystander.send_signal(signal.SIGSTOP)
     try:
         for process in end_descendants(bystander.pid, held):
             process.close()
         assert ended(pids)
-        assert states([bystander.pid]) == ["S"]
+        assert states([bystander.pid]) == ["T"]
     finally:
         held.close()
 
@@ -101,6 +106,7 @@ def test_so_does_what_is_in_the_session_of_an_ended_process_between_the_two(
     session = session_of(pids[1])
     held = hold(pids[1])
     assert held is not None
+    bystander.send_signal(signal.SIGSTOP)
     for process in end_descendants(bystander.pid, held, session):  # its leader lives: it is somebody else's
         process.close()
     assert ended(pids[1:])
@@ -111,10 +117,11 @@ def test_so_does_what_is_in_the_session_of_an_ended_process_between_the_two(
         process.close()
     held.close()
     assert ended(pids)
-    assert states([bystander.pid]) == ["S"]
+    assert states([bystander.pid]) == ["T"]
 
 
 def test_the_callers_own_session_is_left_alone(bystander: subprocess.Popen[bytes]) -> None:
     assert session_of(bystander.pid) == os.getsid(0)
+    bystander.send_signal(signal.SIGSTOP)
     assert end_descendants(bystander.pid, None, os.getsid(0)) == []
-    assert states([bystander.pid]) == ["S"]
+    assert states([bystander.pid]) == ["T"]
