@@ -323,6 +323,21 @@ async def test_a_reader_that_does_not_read_keeps_no_container_from_ending(
         assert client.returncode == 143
 
 
+async def test_a_stopped_client_does_not_keep_a_container_from_being_stopped(
+    node_dirs: NodeDirs, busybox_rootfs: Path
+) -> None:
+    with running(node_dirs, busybox_rootfs, terminationGracePeriodSeconds=0) as (node, inside):
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "oarlock", "exec", "web", "--", "sleep", "1976"), env=node.environment
+        )
+        await soon(lambda: inside.processes("sleep", "1976"), "it runs")
+        client.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(node.command, "stop", "web")
+        assert node.status("web")["exitCode"] == 137
+        async with asyncio.timeout(LONG):
+            assert await client.wait() == 137
+
+
 async def test_calls_work_while_it_stops_and_end_with_it(node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     slow = ("sh", "-c", "trap 'until [ -e /go ]; do sleep 0.1; done; exit 7' TERM; while :; do sleep 1000 & wait; done")
     with running(node_dirs, busybox_rootfs, *slow, terminationGracePeriodSeconds=60) as (node, inside):

@@ -79,6 +79,34 @@ def _has_stopped(pid: int) -> bool:
     return True
 
 
+def wake_parents(pid: int) -> list[int]:
+    """Have the stopped parents of what has ended in the pid namespace of `pid` go on: it is over once they have looked.
+
+    Its init cannot end before (pid_namespaces(7)); what was put into it from outside has its parent there.
+
+    Returns:
+        the pids that were sent CONT.
+    """
+    namespace, woken = _pid_namespace(pid), set[int]()
+    for each in _all(ended=True):
+        if namespace is not None and _pid_namespace(each.pid) == namespace != _pid_namespace(each.parent):
+            parent = hold(each.parent)
+            if parent is not None:
+                with contextlib.closing(parent):
+                    told = facts(parent.pid)
+                    if told is not None and told[0] in (b"T", b"t") and parent.signal(signal.SIGCONT):
+                        woken.add(parent.pid)
+    return sorted(woken)
+
+
+def _pid_namespace(pid: int) -> str | None:
+    """The pid namespace that a process is in; a zombie is still in its own."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
 class _Stat(NamedTuple):
     pid: int
     state: bytes
@@ -103,10 +131,10 @@ def _below(processes: Mapping[int, _Stat], top: int, children: Collection[int], 
     return found - {top}
 
 
-def _all() -> Iterator[_Stat]:
-    """Every process but zombies."""
+def _all(*, ended: bool = False) -> Iterator[_Stat]:
+    """Every process but zombies, or those alone."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             told = facts(int(name))
-            if told is not None and told[0] not in (b"Z", b"X"):
+            if told is not None and (told[0] in (b"Z", b"X")) is ended:
                 yield _Stat(int(name), told[0], int(told[1]), int(told[3]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from oarlock.bundle.tree import Tree
 from oarlock.cgroups.place import place
 from oarlock.errors import RuntimeFailure
 from oarlock.linux import clock
+from oarlock.linux.family import wake_parents
 from oarlock.linux.process import Process
 from oarlock.linux.removal import remove_tree
 from oarlock.network import loopback
@@ -28,6 +30,8 @@ from oarlock.runtime import rescue
 from oarlock.runtime.container import Container
 from oarlock.runtime.path import runtime_path
 from oarlock.runtime.runtime import Live, adopt
+
+logger = logging.getLogger(__name__)
 
 _REMEDIES = ((5.0, rescue.unblock), (15.0, rescue.end))
 """What is done to a monitor that has not ended so many seconds after its container, and after what was done before."""
@@ -174,6 +178,13 @@ class Attempt:
         self.signal(signal.SIGKILL)
         if self._shares_pids:
             await self._node.runtime.kill_all(self._container)
+
+    def wake_parents(self) -> None:
+        """Have stopped clients see that their commands in it have ended: it cannot end before."""
+        if self._live is not None and not self._shares_pids and (woken := wake_parents(self._live.init.pid)):
+            logger.warning(
+                "container %s: CONT sent to stopped clients that hold it up: %s", self.current.containerID, woken
+            )
 
     def uninterruptible(self) -> list[str]:
         """Its processes that the kernel cannot let go of just now."""

@@ -80,6 +80,8 @@ class Steps:
         if current.killedBoot is not None and not attempt.is_dead:
             killed_for = clock.boot_seconds() - current.killedBoot
         stuck = killed_for is not None and killed_for >= STUCK_AFTER
+        if stuck:
+            attempt.wake_parents()
         seen = Condition(
             monitor_lost=attempt.monitor_lost,
             killed_for=killed_for,
