@@ -245,6 +245,17 @@ def test_two_never_try_at_once(node_dirs: NodeDirs, monkeypatch: pytest.MonkeyPa
     assert left(node_dirs) == []
 
 
+def test_doctors_at_one_time_take_turns_and_leave_nothing(node_dirs: NodeDirs) -> None:
+    command = [sys.executable, "-m", "oarlock", "doctor"]
+    environment = Operator(node_dirs).environment
+    several = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    told = [each.communicate(timeout=60 * PATIENCE)[0] for each in several]
+    assert [each.returncode for each in several] == [0, 0, 0, 0], told
+    assert all("made and removed a container" in each for each in told)
+    assert left(node_dirs) == []
+    assert not node_dirs.run.exists()
+
+
 def test_that_the_disk_is_full_is_another_checks_word(node_dirs: NodeDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise NodeFull("no room for a root filesystem")

@@ -172,8 +172,9 @@ class _Bench:
         Raises:
             OarlockError, OSError: one of the two cannot be done.
         """
+        self._state.mkdir(mode=0o700, parents=True)
         root = self._state / "rootfs"
-        root.mkdir(mode=0o755, parents=True)
+        root.mkdir(mode=0o755)
         (root / _PROGRAM).touch(mode=0o755)
         for folder in (self._settings.runtime_root, self._settings.exits, self._settings.sockets, self._bundles):
             folder.mkdir(mode=0o700)
@@ -236,31 +237,33 @@ async def _within(seconds: float, failing: str) -> AsyncIterator[None]:
 def _alone(configuration: Configuration, patience: float) -> Iterator[bool]:
     """Whether this is the node's only trial, for as long as it lasts; at the end its folder is gone, and all that had
     to be made for it."""
-    folder, parent = configuration.run_dir / FOLDER, _missing_cgroup(configuration)
-    missing = [*_missing(configuration.run_dir), *_missing(configuration.state_dir)]
-    lock = _locked(folder, patience)
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            with contextlib.suppress(OSError):  # not empty: something could not be removed
-                folder.rmdir()
-            os.close(lock)
-            _unmake(configuration, missing, parent)
+    folder = configuration.run_dir / FOLDER
+    with contextlib.ExitStack() as undo:
+        made = _locked(folder, configuration.state_dir, patience, undo)
+        if made is None:
+            yield False
+            return
+        undo.callback(_unmake, configuration, [folder, *made], _missing_cgroup(configuration))
+        yield True
 
 
-def _locked(folder: Path, patience: float) -> int | None:
-    """A descriptor of the folder, made and locked; None when it cannot be had in time."""
+def _locked(folder: Path, state: Path, patience: float, undo: contextlib.ExitStack) -> list[Path] | None:
+    """Make the folder and lock it, until `undo`: what was missing of it and of `state`; None when it is not to be had.
+
+    Whoever had it before removes it, and what had to be made for it.
+    """
     end = time.monotonic() + patience
     while True:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        missing = [*_missing(folder.parent), *_missing(state)]
+        with contextlib.ExitStack() as held, contextlib.suppress(BlockingIOError, FileNotFoundError):
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):  # whoever had it before has removed it
-                return descriptor
-        os.close(descriptor)
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                undo.push(held.pop_all())
+                return missing
         if time.monotonic() >= end:
             return None
         time.sleep(0.02)
@@ -283,12 +286,11 @@ def _missing_cgroup(configuration: Configuration) -> str | None:
 
 def _unmake(configuration: Configuration, folders: list[Path], cgroup: str | None) -> None:
     """Remove what was not there before, unless an operator has begun to use it."""
-    if not find_operator(configuration.lock_file).running:
-        if cgroup is not None:
-            hierarchy().remove(cgroup)
-        for folder in folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    if cgroup is not None and not find_operator(configuration.lock_file).running:
+        hierarchy().remove(cgroup)
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty: somebody has put something into it
+            folder.rmdir()
 
 
 def _is_full(error: Exception) -> bool:
