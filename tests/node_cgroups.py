@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from oarlock.api.identity import TRIAL
 from oarlock.cgroups.place import slice_path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -63,11 +64,15 @@ def _write_state(pid: int, second: str, first: str) -> None:
 
 
 def containers(cgroup: str) -> tuple[set[str], set[str]]:
-    """The container ids that have a cgroup of their own below this one, and those whose monitor has."""
+    """The container ids that have a cgroup of their own below this one, and those whose monitor has.
+
+    The node's trial is left out: it is no object's, and comes and goes.
+    """
     names = {entry.name for entry in folder(cgroup).glob("*") if entry.is_dir()}
     monitors = {name for name in names if name.startswith("oarlock-conmon-")}
     own = names - monitors
     if MANAGER == "systemd":  # a slice of its own: PARENT-ID.slice
         prefix = cgroup.rpartition("/")[2].removesuffix(".slice") + "-"
         own = {name.removeprefix(prefix).removesuffix(".slice").replace("_", "-") for name in own}
-    return own, {name.removeprefix("oarlock-conmon-").removesuffix(".scope") for name in monitors}
+    monitored = {name.removeprefix("oarlock-conmon-").removesuffix(".scope") for name in monitors}
+    return own - {TRIAL}, monitored - {TRIAL}

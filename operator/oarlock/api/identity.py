@@ -8,6 +8,9 @@ from dataclasses import dataclass
 KUBERNETES = "kubernetes"
 MANIFESTS = "manifests"
 
+TRIAL = "oarlock-trial"
+"""The id of the container that a node makes and removes to see that it can; an object's ends in a number."""
+
 _MANIFEST_OBJECTS = uuid.UUID("6f61726c-6f63-6b2e-6465-762f6f626a73")
 
 

@@ -36,6 +36,9 @@ class CgroupManager(Protocol):
     async def sweep(self, container_ids: Collection[str]) -> None:
         """Remove the empty cgroups that are of none of these containers."""
 
+    async def close(self) -> None:
+        """Let go of what it has open; it can be used again."""
+
 
 class CgroupFS:
     """oarlock makes the cgroups itself."""
@@ -59,6 +62,9 @@ class CgroupFS:
     async def sweep(self, container_ids: Collection[str]) -> None:
         """See `CgroupManager`."""
         hierarchy().sweep(self.parent, kept(self, container_ids))
+
+    async def close(self) -> None:
+        """See `CgroupManager`."""
 
 
 def kept(manager: CgroupManager, container_ids: Collection[str]) -> set[str]:

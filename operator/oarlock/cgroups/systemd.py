@@ -73,6 +73,15 @@ class Systemd:
                 await self._stop(name)
         hierarchy().sweep(folder, kept(self, container_ids))
 
+    async def close(self) -> None:
+        """See `CgroupManager`. Its connection: the loop that it is in may end."""
+        if self._bus is not None and self._bus.connected:
+            self._bus.disconnect()
+            with contextlib.suppress(TimeoutError, *_BROKEN):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        self._bus = None
+
     async def _stop(self, unit: str) -> None:
         """Again when a start came in between, of a runtime that was killed after it had asked for that."""
         for _ in range(_STOPS):

@@ -1,12 +1,13 @@
 """Whether this node can run containers, as the conditions RuntimeReady and NetworkReady.
 
-Each check looks at one thing, changes nothing that stays, and says what helps when it is wrong.
+Each check looks at one thing, changes nothing that stays, and says what helps when it is wrong. The last one makes a
+container and removes it (`trial`): what only looks right is found by it.
 (oci.go: RuntimeReady and NetworkReady, which were stubs that returned true.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,16 +55,34 @@ def fail(name: str, message: str, way_out: str, condition: Condition = Condition
 
 
 def examine(configuration: Configuration) -> Iterator[Check]:
-    """Every check, one after the other; takes up to three seconds where pid 1 is slow to reap."""
+    """Every check, one after the other; takes up to three seconds where pid 1 is slow to reap, more where a program
+    hangs."""
     from oarlock.node import checks_parts, versions
+    from oarlock.node.trial import Trial
 
-    yield from examine_node(configuration, versions.programs(configuration))
+    yield from examine_node(configuration, versions.programs(configuration), Trial(configuration).run)
     yield checks_parts.lock(configuration)
     yield from checks_parts.api(configuration)
 
 
-def examine_node(configuration: Configuration, programs: Sequence[Program]) -> Iterator[Check]:
-    """The checks of the node itself, whoever runs on it; `programs` are conmon and the runtimes as they answered."""
+def examine_node(
+    configuration: Configuration, programs: Sequence[Program], trial: Callable[[], Check]
+) -> Iterator[Check]:
+    """The checks of the node itself, whoever runs on it.
+
+    Args:
+        programs: conmon and the runtimes as they answered.
+        trial: makes and removes a container; asked for only where nothing is known to be in its way.
+    """
+    hindered = False
+    for check in _looks(configuration, programs):
+        hindered |= check.condition is Condition.RUNTIME and check.verdict is Verdict.FAIL
+        yield check
+    if not hindered:
+        yield trial()
+
+
+def _looks(configuration: Configuration, programs: Sequence[Program]) -> Iterator[Check]:
     from oarlock.node import checks_host, checks_parts
 
     yield from checks_parts.programs(configuration, programs)

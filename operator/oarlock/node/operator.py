@@ -19,7 +19,7 @@ from oarlock.linux.inotify import Event, Inotify, Mask
 from oarlock.linux.process import Endings
 from oarlock.linux.procfs import boot_id
 from oarlock.network import loopback
-from oarlock.node import checks_parts
+from oarlock.node import checks_parts, trial
 from oarlock.node.configuration import Configuration
 from oarlock.node.doctor import Verdict
 from oarlock.node.logging import set_up
@@ -116,7 +116,9 @@ async def _start(configuration: Configuration, group: asyncio.TaskGroup, held: c
         )
     else:
         reporters["kubernetes"] = Away()
+    trial.clear_left(configuration)
     readiness = Readiness(configuration)
+    held.callback(readiness.close)
     health = await _listening(configuration, readiness, engine, reporters)
     await engine.load()
     inotify = held.enter_context(Inotify())

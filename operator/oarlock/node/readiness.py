@@ -2,6 +2,8 @@
 
 They are done at the start, when somebody asks, when a step failed for the node's reasons, and, while something is wrong
 and shown on the Node, again and again; never while all is well and nobody asks. They block for seconds, in a thread.
+
+The trial among them, which makes a container, is not for whoever asks: while all is well its outcome is carried on.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from oarlock.cgroups.hierarchy import hierarchy
 from oarlock.linux import clock
 from oarlock.node import doctor, versions
 from oarlock.node.configuration import Configuration
+from oarlock.node.doctor import Check, Verdict
+from oarlock.node.trial import NAME, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ Conditions = list[dict[str, str]]
 
 FRESH, FRESH_IN_DOUBT, UNASKED = 60.0, 5.0, 30.0
 """Seconds for which a look answers whoever asks; the same while something is wrong; until another look then."""
+_GIVEN_UP = 2.0
+"""Seconds that a trial has to remove what there is of it when the operator ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +39,13 @@ class Look:
         conditions: RuntimeReady and NetworkReady in Kubernetes' shape; that which is True has versions for message.
         versions: of oarlock, conmon and the runtimes; None for what tells none.
         at: when, as RFC 3339.
+        trial: the outcome of the last trial; None where something was in its way.
     """
 
     conditions: Conditions
     versions: dict[str, str | None]
     at: str
+    trial: Check | None = None
 
     @property
     def ready(self) -> bool:
@@ -57,6 +65,9 @@ class Readiness:
         self._loop = asyncio.get_running_loop()
         self._last: tuple[float, Look] | None = None
         self._looking: asyncio.Future[Look] | None = None
+        self._doubted = True
+        self._trial = Trial(configuration)
+        self._thread: threading.Thread | None = None
         self._again: asyncio.TimerHandle | None = None
 
     async def look(self) -> Look:
@@ -68,19 +79,37 @@ class Readiness:
         return await asyncio.shield(self._look())
 
     def doubt(self) -> None:
-        """Something failed for the node's reasons: look whether it is ready still."""
+        """Something failed for the node's reasons: look whether it is ready still, and this time try."""
+        self._doubted = True
         if self._last is None or self._loop.time() - self._last[0] > FRESH_IN_DOUBT:
             self._look()
+
+    def close(self) -> None:
+        """Give up a trial that is under way; what blocks a look otherwise is not waited for."""
+        if self._trial.cancel() and self._thread is not None:
+            self._thread.join(_GIVEN_UP)
 
     def _look(self) -> asyncio.Future[Look]:
         """Begin a look, unless one is under way; its outcome."""
         if self._looking is None:
-            threading.Thread(target=self._thread, name="readiness", daemon=True).start()
+            self._thread = threading.Thread(
+                target=self._examine, args=(self._trial_for_this_look(),), name="readiness", daemon=True
+            )
+            self._thread.start()
             self._looking = self._loop.create_future()
         return self._looking
 
-    def _thread(self) -> None:
-        found = examined(self._configuration)
+    def _trial_for_this_look(self) -> Callable[[], Check]:
+        """A new one while there is doubt, else what came of the last one."""
+        last = self._last[1] if self._last is not None else None
+        known = last.trial if last is not None and last.ready and not self._doubted else None
+        self._doubted = False
+        if known is None or known.verdict is not Verdict.OK:
+            return self._trial.run
+        return lambda: known
+
+    def _examine(self, trial: Callable[[], Check]) -> None:
+        found = examined(self._configuration, trial)
         try:
             self._loop.call_soon_threadsafe(self._found, found)
         except RuntimeError:
@@ -107,14 +136,15 @@ class Readiness:
         self._again = self._loop.call_later(UNASKED, self._look) if self.listeners and not look.ready else None
 
 
-def examined(configuration: Configuration) -> Look:
-    """Look at the node now; blocks, for up to about eight seconds when a program hangs."""
+def examined(configuration: Configuration, trial: Callable[[], Check]) -> Look:
+    """Look at the node now; blocks, for up to about eight seconds when a program hangs, and for as long as `trial`."""
     at = clock.rfc3339(clock.wall())
     try:
         programs = versions.programs(configuration)
-        checks = list(doctor.examine_node(configuration, programs))
+        checks = list(doctor.examine_node(configuration, programs, trial))
         told = versions.named(programs)
-        return Look(_conditions(checks, summary(configuration, told)), told, at)
+        tried = next((each for each in checks if each.name == NAME), None)
+        return Look(_conditions(checks, summary(configuration, told)), told, at, tried)
     except Exception as error:  # noqa: BLE001 (the outermost frame of a thread: told as a condition)
         message = f"the checks broke ({type(error).__name__}: {error}); try `oarlock doctor`"
         unknown = {"status": "Unknown", "reason": "ChecksBroke", "message": message}

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from oarlock.api.accepted import Accepted
-from oarlock.api.identity import Key
+from oarlock.api.identity import TRIAL, Key
 from oarlock.api.spec import State
 from oarlock.api.standing import standing
 from oarlock.errors import OarlockError
@@ -172,7 +172,7 @@ class Engine:
         """Remove containers and bundles that no record names, and then what is kept of objects without one."""
         named = {record.current.containerID for record in records if record.current}
         cgroups = self._node.runtime.cgroups
-        await cgroups.sweep(named)
+        await cgroups.sweep(named | {TRIAL})  # which a doctor may have under way
         found = self._node.runtime.known() | {entry.name for entry in self._node.bundles.iterdir()}
         strays = [self._group.create_task(self._remove_stray(each)) for each in sorted(found - named)]
         strays += [self._group.create_task(_remove_folder(each)) for each in self._put_aside(records)]

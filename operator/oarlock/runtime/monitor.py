@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from oarlock.runtime.container import Container
 
 _LOG = "runtime.log"
 """The runtime's own log of the creation, in the bundle."""
+TESTED = "; `oarlock doctor` tests both"
+"""The way out where neither conmon nor the runtime says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,19 @@ class Monitor:
         sync_child.close()
 
     async def adopt(self, cgroups: CgroupManager) -> None:
-        """Move conmon to a cgroup of its own, before it can have children."""
+        """Move conmon to a cgroup of its own, before it can have children.
+
+        Raises:
+            CreateFailed: it has ended already.
+            OSError: it cannot be moved.
+        """
         assert self._process is not None
-        await cgroups.adopt(self._process.pid, self._container.place)
+        try:
+            await cgroups.adopt(self._process.pid, self._container.place)
+        except OSError:
+            if self._process.poll() is None:
+                raise
+            raise CreateFailed(self._last_error()) from None
 
     def send_start_byte(self) -> None:
         """Let conmon go on: it forks and creates the container."""
@@ -148,13 +161,13 @@ class Monitor:
     def _last_error(self) -> str:
         lines = os.pread(self._errors, 65536, 0).decode(errors="replace").strip().splitlines()
         if lines:
-            return lines[-1]
-        return f"{self._container.runtime.name} create (or conmon) ended without a word; `oarlock doctor` tests both"
+            return message_of(lines[-1])
+        return f"{self._container.runtime.name} create (or conmon) ended without a word{TESTED}"
 
     def close(self) -> None:
-        """Let go of the pipes, and of a first process that was not waited for."""
+        """Let go of the pipes, and of a first process that was not waited for: with its group, which it leads."""
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._undo.close()
 
