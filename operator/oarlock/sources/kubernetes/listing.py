@@ -4,9 +4,10 @@ A watch that was away for long begins anew with a list, and says nothing of what
 object deleted while the API server was down and etcd was compacted gives no event, ever). So we list at the
 start, after each list of kopf's, when a patch finds no object, and every ten minutes.
 
-The list may come from the API server's watch cache (`resourceVersion=0`), since that costs it the least; it
-may then be behind. So an object that is not in it is gone only when a read of that very object says so. A
-failed list, or a resource that is not served, says nothing of any object.
+Until one is complete the newest state is asked for: there is nothing yet to know an older one by. Later ones may
+come from the API server's watch cache (`resourceVersion=0`), since that costs it the least, and may then be
+behind. So an object that is not in it is gone only when a read of that very object says so. A failed list, or a
+resource that is not served, says nothing of any object.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class Lister:
             SourceUnavailable: there is none.
         """
         objects: list[dict[str, Any]] = []
-        query = {"fieldSelector": of_node(self._node_name), "limit": _PAGE, "resourceVersion": "0"}
+        query = {"fieldSelector": of_node(self._node_name), "limit": _PAGE}
+        if self.complete:
+            query["resourceVersion"] = "0"
         while True:
             answer = await self._api.request("GET", COLLECTION, query=query, timeout=_TIMEOUT)
             if not answer.ok:
