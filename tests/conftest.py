@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.busybox import make_rootfs
 from tests.cluster.control_plane import ControlPlane
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 CRD = ROOT / "crds" / "oarlock.dev_containerspecs.yaml"
 
 
-# The same examples each time; `--hypothesis-profile=default` draws others.
-settings.register_profile("same", derandomize=True)
+# The same examples each time, however long a busy machine takes; `--hypothesis-profile=default` draws others.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 

@@ -50,15 +50,15 @@ def eventually(look: Callable[[], Any], what: str, deadline: float = DEADLINE) -
         time.sleep(0.01)  # between two looks at a fact, never instead of one
 
 
-def traps(pid: int) -> None:
-    """Wait until this init handles TERM, as `SLEEPER` does in its first moment; before that the kernel drops it."""
-    caught = 1 << (signal.SIGTERM - 1)
+def traps(pid: int, number: int = signal.SIGTERM) -> None:
+    """Wait until this init handles a signal, as `SLEEPER` TERM after a moment; before that the kernel drops it."""
+    caught = 1 << (number - 1)
 
     def handled() -> bool:
         status = Path(f"/proc/{pid}/status").read_text()
         return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & caught)
 
-    eventually(handled, "it handles TERM")
+    eventually(handled, f"it handles signal {number}")
 
 
 class Operator:
@@ -83,12 +83,13 @@ class Operator:
         }
         return inherited | {f"OARLOCK_{name}": str(value) for name, value in mine.items()}
 
-    def start(self, **environment: str) -> None:
-        """Start it, without waiting for anything."""
+    def start(self, *options: str, **environment: str) -> None:
+        """Start it, without waiting for anything; `options` are this start's alone, after those of every one."""
+        patient = {"OARLOCK_RUNTIME_TIMEOUT": f"{30 * PATIENCE:.0f}s"} if PATIENCE > 1 else {}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self._entry, "run", *self._options],
-                env=self.environment | environment,
+                [sys.executable, *self._entry, "run", *self._options, *options],
+                env=self.environment | patient | environment,
                 stdout=log,
                 stderr=log,
             )
@@ -176,6 +177,10 @@ class Operator:
                 continue
             found[record["name"]] = record
         return found
+
+    def removed(self, name: str) -> None:
+        """Wait until the object has no attempt any more: an exit is told before conmon has written all that it read."""
+        eventually(lambda: not self.records()[name].get("current"), f"the attempt of {name} is removed")
 
     def status(self, name: str) -> dict[str, Any]:
         """The object's status; empty while there is none."""

@@ -46,7 +46,13 @@ async def objects(least: ControlPlane) -> AsyncIterator[Objects]:
     connector = aiohttp.TCPConnector(ssl=trust, limit=32)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         made = Objects(least, session)
+        await _clear(made)
         yield made
-        if not least.ready():
-            await asyncio.to_thread(least.restart_api)
-        await made.clear()
+        await _clear(made)
+
+
+async def _clear(objects: Objects) -> None:
+    """Delete all objects, also those of a test that failed; with an API server that this one may have stopped."""
+    if not objects.cluster.ready():
+        await asyncio.to_thread(objects.cluster.restart_api)
+    await objects.clear()

@@ -31,7 +31,7 @@ from typing import Any, Self
 
 from tests.cluster import kubeconfig
 from tests.cluster.binaries import binary
-from tests.cluster.processes import Server, free_port
+from tests.cluster.processes import Server, free_ports
 from tests.operating import eventually
 
 #: user name → groups, of the static token file
@@ -55,12 +55,12 @@ class ControlPlane:
         ca_file: the certificate that clients check it with.
     """
 
-    def __init__(self, folder: Path | None = None, *, start_timeout: float = 60) -> None:
+    def __init__(self, folder: Path | None = None, *, start_timeout: float = 110) -> None:
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="oarlock-cluster-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.start_timeout = start_timeout
-        self.port, self._etcd_port, self._peer_port = free_port(), free_port(), free_port()
+        self.port, self._etcd_port, self._peer_port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
         self.ca_file, self.key_file = self.folder / "server.crt", self.folder / "server.key"
         self.tokens = {user: secrets.token_hex(16) for user in USERS}
@@ -228,6 +228,15 @@ class ControlPlane:
         """A token of a ServiceAccount that exists, good for an hour."""
         return self.kubectl("create", "token", name, "-n", namespace, "--duration=1h").strip()
 
+    def may(self, user: str, *what: str) -> bool:
+        """Whether a user may do that; what was changed about it counts a moment later only."""
+        try:
+            return self.kubectl("auth", "can-i", *what, f"--as={user}").strip() == "yes"
+        except KubectlFailed as no:
+            if no.output.strip() != "no":
+                raise
+            return False
+
     # ------------------------------------------------------------ looking at it, and at its past
     def request_count(self, resource: str = "containerspecs", **labels: str) -> int:
         """How many requests the API server has finished for a resource since its start.
@@ -282,6 +291,8 @@ class ControlPlane:
             # A leader at once; the defaults (100 ms, 1 s) are for members across a network.
             "--heartbeat-interval=50",
             "--election-timeout=500",
+            # It is killed at most, and what was written lasts then; nobody needs it after a loss of power.
+            "--unsafe-no-fsync",
             "--logger=zap",
             "--log-outputs=stderr",
         ]

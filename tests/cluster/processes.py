@@ -35,6 +35,15 @@ def free_port() -> int:
             return port
 
 
+def free_ports(count: int) -> list[int]:
+    """As many of them, each another."""
+    found: list[int] = []
+    while len(found) < count:
+        if (port := free_port()) not in found:
+            found.append(port)
+    return found
+
+
 def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

@@ -40,7 +40,7 @@ class Served:
         for each in objects:
             each["spec"].setdefault("nodeName", "node-a")
         documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        self.cluster.kubectl("apply", "-f", "-", input=documents)
+        self.cluster.kubectl("apply", "-f", "-", input=documents, timeout=300)
 
     def object(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.cluster.kubectl("get", "cspec", name, "-o", "json"))

@@ -56,6 +56,7 @@ async def happens(look: Callable[[], bool]) -> None:
 @pytest.fixture
 def told(cluster: ControlPlane) -> Iterator[Told]:
     cluster.kubectl("apply", "-f", "-", input=RBAC)
+    eventually(lambda: cluster.may("oarlock", "create", "events"), "these rights count")
     yield Told(cluster)
     cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
     cluster.kubectl("delete", "events", "--all")
@@ -158,6 +159,7 @@ async def test_without_the_rights_it_is_said_once(told: Told, caplog: pytest.Log
     cluster_role = json.loads(told.cluster.kubectl("get", "clusterrole", "oarlock-least", "-o", "json"))
     cluster_role["rules"] = [rule for rule in cluster_role["rules"] if rule["resources"] != ["events"]]
     told.cluster.kubectl("replace", "-f", "-", input=json.dumps(cluster_role))
+    await happens(lambda: not told.cluster.may("oarlock", "create", "events"))
     caplog.set_level(logging.DEBUG, "oarlock.sources.kubernetes")
 
     def said() -> list[logging.LogRecord]:

@@ -170,11 +170,15 @@ def test_without_a_node_or_the_right_it_is_said_once(cluster: ControlPlane, oper
     role = next(yaml.safe_load_all(RBAC))
     role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["nodes/status"]]
     cluster.kubectl("replace", "-f", "-", input=json.dumps(role))
+    right = ("patch", "nodes", "--subresource=status")
+    eventually(lambda: not cluster.may("oarlock", *right), "the right is gone")
     operator.start()
     told = "grant patch on nodes/status, or turn --node-conditions off"
     eventually(lambda: told in operator.log(), "it says so")
     assert operator.log().count(told) == 1
-    assert " WARNING " not in operator.log()
+    of_the_node = [line for line in operator.log().splitlines() if "node-a" in line or "nodes/status" in line]
+    assert of_the_node
+    assert not [line for line in of_the_node if " WARNING " in line]
 
 
 def test_turned_off_nothing_is_asked(nodes: Nodes, cluster: ControlPlane, node_dirs: NodeDirs) -> None:

@@ -13,14 +13,16 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.faulty_proxy import FaultyProxy
 from tests.cluster.serving import CRD, RBAC, Served, serve
 from tests.node_dirs import NodeDirs
-from tests.operating import SLEEPER, Operator, census, container, eventually
+from tests.operating import SLEEPER, Operator, census, container, eventually, traps
 
 GO = "while [ ! -e /go ]; do sleep 0.05; done; exit 5"
-SOON = 15.0
-"""Seconds in which all is told: a pause of up to 2.5 s, a list, a patch. (The list of every 10 minutes comes later.)"""
+SOON = 60.0
+"""Seconds in which all is told, on a busy machine too: a pause of up to 2.5 s, a list, a patch.
+
+The list of every 10 minutes comes later.
+"""
 
 
-@pytest.mark.timeout(240)  # the control plane starts in it, and is away for a minute
 def test_containers_and_policy_go_on_while_the_api_is_away(
     cluster: ControlPlane, served: Served, busybox_rootfs: Path
 ) -> None:
@@ -51,13 +53,12 @@ def test_containers_and_policy_go_on_while_the_api_is_away(
     assert served.object("web")["status"]["pid"] == web
 
 
-@pytest.mark.timeout(200)
 def test_90_seconds_of_503_end_nothing(cluster: ControlPlane, node_dirs: NodeDirs, busybox_rootfs: Path) -> None:
     with FaultyProxy(cluster) as proxy:
         served = serve(cluster, node_dirs, url=proxy.url)
         try:
             served.apply(container("web", busybox_rootfs, *SLEEPER))
-            served.wait("web", lambda s: s["phase"] == "Running")
+            traps(served.wait("web", lambda s: s["phase"] == "Running")["pid"])
             with proxy.answering(503):
                 proxy.drop_connections()
                 served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
@@ -71,7 +72,7 @@ def test_90_seconds_of_503_end_nothing(cluster: ControlPlane, node_dirs: NodeDir
 
 def test_the_definition_deleted_and_made_again(served: Served, busybox_rootfs: Path) -> None:
     served.apply(container("web", busybox_rootfs, *SLEEPER))
-    served.wait("web", lambda s: s["phase"] == "Running")
+    traps(served.wait("web", lambda s: s["phase"] == "Running")["pid"])
     served.cluster.kubectl("delete", "crd", "containerspecs.oarlock.dev", "--timeout=60s")
     eventually(lambda: not served.node.records(), "the objects went with their definition")
     served.cluster.apply_crd(CRD)
@@ -86,7 +87,7 @@ def test_an_object_that_vanished_while_the_watch_was_down_is_stopped(
         served = serve(cluster, node_dirs, url=proxy.url)
         try:
             served.apply(container("web", busybox_rootfs, *SLEEPER))
-            served.wait("web", lambda s: s["phase"] == "Running")
+            traps(served.wait("web", lambda s: s["phase"] == "Running")["pid"])
             proxy.close_port()
             proxy.drop_connections()
             off = '[{"op": "remove", "path": "/metadata/finalizers"}]'
@@ -111,14 +112,17 @@ def test_started_with_the_api_away(cluster: ControlPlane, node_dirs: NodeDirs, b
             served.node.kill()
             proxy.close_port()
             proxy.drop_connections()
+            traps(job)
             os.kill(job, signal.SIGTERM)
             served.node.start()
             restarted = served.node.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1)
             assert served.node.status("web")["pid"] == web
             assert served.object("job")["status"]["pid"] == job
             proxy.open_port()
-            status = served.wait("job", lambda s: s["restartCount"] == 1, SOON)
+            status = served.wait("job", lambda s: s["restartCount"] == 1 and s["phase"] == "Running", SOON)
             assert status["pid"] == restarted["pid"]
+            for pid in (web, restarted["pid"]):
+                traps(pid)
             assert status["lastState"]["terminated"]["exitCode"] == 7
             cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
         finally:
@@ -136,14 +140,17 @@ def test_refused_until_the_token_file_changes(cluster: ControlPlane, node_dirs: 
         job = served.wait("job", lambda s: s["phase"] == "Running")["pid"]
         cluster.rotate_token("oarlock")
         cluster.restart_api()
+        for pid in (web, job):
+            traps(pid)
         os.kill(job, signal.SIGTERM)
-        node.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1)
+        restarted = node.wait("job", lambda s: s["phase"] == "Running" and s["restartCount"] == 1)
         served.apply(container("web", busybox_rootfs, *SLEEPER, state="Stopped"))
         assert served.object("job")["status"]["pid"] == job
         assert node.status("web")["pid"] == web
         cluster.deliver_token("oarlock")
         assert served.wait("job", lambda s: s["restartCount"] == 1, SOON)["lastState"]["terminated"]["exitCode"] == 7
         assert served.wait("web", lambda s: s["phase"] == "Stopped", SOON)["exitCode"] == 7
+        traps(restarted["pid"])
         cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
     finally:
         node.kill()
@@ -161,7 +168,8 @@ def test_an_error_event_inside_a_watch(
             eventually(lambda: proxy.open_watches == 1, "the watch is open")
             assert proxy.send_error_event(code) == 1
             served.apply(container("next", busybox_rootfs, *SLEEPER))
-            served.wait("next", lambda s: s["phase"] == "Running", SOON)
+            for each in (pid, served.wait("next", lambda s: s["phase"] == "Running", SOON)["pid"]):
+                traps(each)
             assert served.object("web")["status"]["pid"] == pid
             cluster.kubectl("delete", "cspec", "--all", "--timeout=30s")
             eventually(lambda: not served.node.records(), "every record is gone")
@@ -172,10 +180,11 @@ def test_an_error_event_inside_a_watch(
 def test_a_thousand_objects_of_another_node_cost_no_cpu(served: Served, busybox_rootfs: Path) -> None:
     served.apply(container("ours", busybox_rootfs, *SLEEPER))
     served.wait("ours", lambda s: s["phase"] == "Running")
+    eventually(lambda: "there is no Node" in served.node.log(), "its start is over")
     before, began = served.node.cpu_seconds(), time.monotonic()
     served.apply(*[container(f"theirs-{number}", busybox_rootfs, "true", nodeName="node-b") for number in range(1000)])
     assert len(served.names()) == 1001
     assert served.node.cpu_seconds() - before < 0.1 + 0.002 * (time.monotonic() - began)  # its own timers
     assert set(served.node.records()) == {"ours"}
     collection = "/apis/oarlock.dev/v1alpha1/namespaces/default/containerspecs?fieldSelector=spec.nodeName%3Dnode-b"
-    served.cluster.kubectl("delete", "--raw", collection)
+    served.cluster.kubectl("delete", "--raw", collection, timeout=300)

@@ -20,6 +20,7 @@ from tests.cluster.faulty_proxy import FaultyProxy
 from tests.cluster.serving import CRD
 from tests.cluster.source import (
     NODE,
+    SOON,
     Objects,
     Recorder,
     eventually,
@@ -84,7 +85,7 @@ async def test_an_object_the_model_refuses_is_refused_and_told_why(objects: Obje
     try:
         async with running(objects.cluster) as (_, sink):
             made = None
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SOON):
                 while made is None:
                     with contextlib.suppress(AssertionError):
                         made = await objects.create("broken", terminationGracePeriodSeconds=-1)
@@ -215,6 +216,7 @@ async def test_the_latest_of_many_reports_wins(objects: Objects) -> None:
 async def test_a_status_that_the_api_has_is_not_written_again(objects: Objects) -> None:
     await objects.create("kept")
     await objects.merge("kept", {"status": status("Running")}, "/status")
+    await objects.cached(lambda items: [(each.get("status") or {}).get("phase") for each in items] == ["Running"])
     found = await objects.get("kept")
     assert found is not None
     key = Key(KUBERNETES, "default", "kept", found["metadata"]["uid"])
@@ -288,7 +290,7 @@ async def test_a_service_account_and_its_changed_token(
         source.report(key, status("Running"))
         await objects.until("inside", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
         await objects.create("next")
-        await sink.until(lambda: "next" in sink.objects, seconds=15)
+        await sink.until(lambda: "next" in sink.objects)
     finally:
         task.cancel()
         await asyncio.wait({task})

@@ -12,7 +12,7 @@ import pytest
 from oarlock.api.identity import KUBERNETES, Key
 from tests.cluster.faulty_proxy import FaultyProxy
 from tests.cluster.serving import CRD
-from tests.cluster.source import Objects, eventually, running, status, threads, watched
+from tests.cluster.source import SOON, Objects, eventually, running, status, threads, watched
 
 
 async def test_the_api_server_restarts_in_mid_work(objects: Objects) -> None:
@@ -30,12 +30,12 @@ async def test_the_api_server_restarts_in_mid_work(objects: Objects) -> None:
         await eventually(lambda: not source.available)
         assert not holding.done()
         await asyncio.to_thread(objects.cluster.start_api)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SOON):
             await holding
             for number in range(20):
                 await objects.until(f"work-{number}", lambda obj: (obj.get("status") or {}).get("exitCode") == 3)
         await objects.create("new")
-        await sink.until(lambda: "new" in sink.objects, seconds=15)
+        await sink.until(lambda: "new" in sink.objects)
         assert not sink.lost
 
 
@@ -52,7 +52,7 @@ async def test_started_with_the_api_server_away(objects: Objects) -> None:
         await asyncio.to_thread(objects.cluster.start_api)
         await objects.until("waiting", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
         assert set(sink.alive) == {key}
-        await watched(source, sink, seconds=5)
+        await watched(source, sink)
 
 
 async def test_an_object_that_vanished_while_nobody_watched_is_gone(objects: Objects) -> None:
@@ -71,7 +71,7 @@ async def test_an_object_that_vanished_while_nobody_watched_is_gone(objects: Obj
             await asyncio.to_thread(objects.cluster.compact_etcd)
             await asyncio.to_thread(objects.cluster.restart_api)
             await asyncio.to_thread(proxy.open_port)
-            await sink.until(lambda: set(sink.lost) == lost, seconds=30)
+            await sink.until(lambda: set(sink.lost) == lost)
             await sink.until(
                 lambda: "again" in sink.objects and sink.objects["again"].key.uid == again["metadata"]["uid"]
             )
@@ -122,8 +122,8 @@ async def test_refusals_are_waited_out(objects: Objects, code: int) -> None:
                 assert time.monotonic() - began > 0.5, "without a pause"
                 assert not holding.done()
             await objects.until("patient", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
-            await asyncio.wait_for(holding, 15)
-            await sink.until(lambda: "meanwhile" in sink.objects, seconds=15)
+            await asyncio.wait_for(holding, SOON)
+            await sink.until(lambda: "meanwhile" in sink.objects)
             assert not sink.lost
 
 
@@ -142,7 +142,7 @@ async def test_an_expired_token_is_replaced_when_the_file_changes(objects: Objec
             assert "meanwhile" not in sink.objects
             cluster.deliver_token("oarlock")
             await objects.until("expires", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
-            await sink.until(lambda: "meanwhile" in sink.objects, seconds=15)
+            await sink.until(lambda: "meanwhile" in sink.objects)
             assert not sink.lost
 
 
@@ -158,10 +158,10 @@ async def test_the_crd_deleted_and_made_again(objects: Objects) -> None:
         finally:
             await asyncio.to_thread(cluster.apply_crd, CRD)
         await objects.create("second")
-        await sink.until(lambda: "second" in sink.objects, seconds=15)
+        await sink.until(lambda: "second" in sink.objects)
         source.report(sink.objects["second"].key, status("Running"))
         await objects.until("second", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
-        await watched(source, sink, seconds=5)
+        await watched(source, sink)
 
 
 async def test_a_resource_that_is_not_served_says_nothing_of_its_objects(objects: Objects) -> None:
@@ -176,7 +176,7 @@ async def test_a_resource_that_is_not_served_says_nothing_of_its_objects(objects
                 source._ask()
                 source.report(key, status("Running"))
                 await eventually(lambda: fault.hits >= 8)
-            await watched(source, sink, seconds=10)
+            await watched(source, sink)
             await objects.until("kept", lambda obj: (obj.get("status") or {}).get("phase") == "Running")
             assert not sink.lost
             await objects.create("next")
@@ -191,7 +191,7 @@ async def test_an_error_event_in_the_watch_ends_nothing_but_the_watch(objects: O
                 await eventually(lambda: proxy.open_watches == 1)
                 assert proxy.send_error_event(code) == 1
                 await objects.create(f"after-{code}")
-                await sink.until(lambda code=code: f"after-{code}" in sink.objects, seconds=15)
+                await sink.until(lambda code=code: f"after-{code}" in sink.objects)
                 await watched(source, sink)
             assert len(threads()) == 1
 
@@ -204,7 +204,7 @@ async def test_a_watch_thread_that_ends_is_begun_anew(objects: Objects) -> None:
             assert watching._kopf is not None
             watching._kopf.call_soon_threadsafe(_cancel_all, watching._kopf)
             await objects.create(f"next-{number}")
-            await sink.until(lambda number=number: f"next-{number}" in sink.objects, seconds=15)
+            await sink.until(lambda number=number: f"next-{number}" in sink.objects)
             await watched(source, sink)
             assert source._watching is not watching
         assert len(threads()) == 1
@@ -225,7 +225,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_tried_again(
     async with running(objects.cluster, kubeconfig=path, synced=False) as (source, sink):
         await eventually(lambda: source._api.answers is False)
         path.write_text(good)
-        await sink.until(lambda: "late" in sink.objects, seconds=15)
+        await sink.until(lambda: "late" in sink.objects)
     assert "cannot be used" in caplog.text
     assert objects.cluster.tokens["oarlock"] not in caplog.text
 
@@ -238,7 +238,7 @@ async def test_a_frozen_api_server_is_waited_for(objects: Objects) -> None:
         try:
             source.report(key, status("Running"))
             source.report(key, status("Failed", exitCode=3))
-            await eventually(lambda: source._api.answers is False, seconds=15)
+            await eventually(lambda: source._api.answers is False)
             assert source.unsent == 1
         finally:
             objects.cluster.resume()

@@ -78,6 +78,7 @@ def test_a_container_cannot_have_more_processes_than_its_limit(node_dirs: NodeDi
         node.apply(container("bomb", busybox_rootfs, "sh", "-c", forks, resources=resources, restartPolicy="Never"))
         ended = node.wait("bomb", lambda s: s["phase"] == "Failed")
         assert (ended["exitCode"], ended["oomKilled"]) == (2, False)
+        node.removed("bomb")
         said = node.command("logs", "bomb")
         assert "can't fork" in said.stderr
         assert "all" not in said.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.node_cgroups import RUNTIME
 from tests.node_dirs import NodeDirs
-from tests.operating import Operator, container, operating
+from tests.operating import Operator, container, eventually, left, operating
 
 SLEEPER = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 1000 & wait; done")
 
@@ -140,6 +140,7 @@ def test_conmon_and_its_runtime_have_the_environment_that_is_configured(
         node.command("exec", *given, "--timeout", "20s", "web", "--", "true")
         assert node.command("exec", "web", "--", "env").stdout.count("DEPTH") == 0
         node.command("stop", "web")
+        eventually(lambda: not left(node_dirs), "it is removed")
     calls = [line for line in seen.read_text().splitlines() if line.startswith("a b of ")]
     assert {verb for line in calls for verb in ("create", "start", "exec", "delete") if f" {verb} " in line} == {
         *("create", "start", "exec", "delete")
