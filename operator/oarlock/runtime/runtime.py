@@ -31,7 +31,7 @@ _STARVED = (
     "the kernel's OOM killer took its init before it was started: spec.resources.limits.memory is too small; raise it"
 )
 _ENDS, _FREEZES = 30.0, 2.0
-"""Seconds that the kernel has to let go of a killed process, and to freeze those that live."""
+"""Seconds that the kernel has to let go of a killed process, and to freeze the rest when the runtime has given up."""
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Runtime:
             await self._runtime(container, "pause", container.id)
         except RuntimeFailure as error:
             refused = error
-        if await self._all_frozen(container):
+        if await self._all_frozen(container, _FREEZES if refused else self._settings.runtime_timeout):
             return
         if not self.frozen(container):
             raise refused or RuntimeFailure(
@@ -158,12 +158,12 @@ class Runtime:
             )
         self._hierarchy.thaw(container.place.container)
         told = ", ".join(self.uninterruptible(container)) or "look at its processes"
-        raise RuntimeFailure(f"not every process froze within {_FREEZES:g} s, so all were thawed: {told}")
+        raise RuntimeFailure(f"not every process froze in time, so all were thawed: {told}")
 
-    async def _all_frozen(self, container: Container) -> bool:
+    async def _all_frozen(self, container: Container, patience: float) -> bool:
         cgroup = container.place.container
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FREEZES):
+            async with asyncio.timeout(patience):
                 while self.frozen(container) and not self._hierarchy.all_frozen(cgroup):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)  # not all runtimes wait for it, and there is nothing else to wait on
         return self._hierarchy.all_frozen(cgroup)
