@@ -31,7 +31,7 @@ _STARVED = (
     "the kernel's OOM killer took its init before it was started: spec.resources.limits.memory is too small; raise it"
 )
 _ENDS, _FREEZES = 30.0, 2.0
-"""Seconds that the kernel has to let go of a killed process, and to freeze the rest when the runtime has given up."""
+"""Seconds that the kernel has to let go of a killed process, and to freeze those that live."""
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class Runtime:
     async def pause(self, container: Container) -> None:
         """Freeze every process of the container (`oci.go: PauseContainer`): all of them, or none.
 
+        One that only has not had its turn yet counts as frozen: it runs no instruction of its own any more.
+
         Raises:
             RuntimeFailure: not every process is frozen now, whatever the runtime says; it is thawed then.
         """
@@ -150,22 +152,24 @@ class Runtime:
             await self._runtime(container, "pause", container.id)
         except RuntimeFailure as error:
             refused = error
-        if await self._all_frozen(container, _FREEZES if refused else self._settings.runtime_timeout):
+        if await self._all_frozen(container):
             return
         if not self.frozen(container):
             raise refused or RuntimeFailure(
                 f"{container.runtime.name} pause says that it is done, but nothing is frozen"
             )
-        self._hierarchy.thaw(container.place.container)
-        told = ", ".join(self.uninterruptible(container)) or "look at its processes"
-        raise RuntimeFailure(f"not every process froze in time, so all were thawed: {told}")
+        if sleeping := self.uninterruptible(container):
+            self._hierarchy.thaw(container.place.container)
+            told = ", ".join(self.uninterruptible(container) or sleeping)  # what is frozen looks the same on version 1
+            raise RuntimeFailure(f"not every process could be frozen, so all were thawed: {told}")
 
-    async def _all_frozen(self, container: Container, patience: float) -> bool:
-        cgroup = container.place.container
+    async def _all_frozen(self, container: Container) -> bool:
+        cgroup, pause = container.place.container, 0.001
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while self.frozen(container) and not self._hierarchy.all_frozen(cgroup):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)  # not all runtimes wait for it, and there is nothing else to wait on
+            async with asyncio.timeout(_FREEZES):
+                while self.frozen(container) and not self._hierarchy.all_frozen(cgroup):
+                    await asyncio.sleep(pause)  # done by the first look as a rule, but not all runtimes wait for it
+                    pause = min(2 * pause, 0.1)
         return self._hierarchy.all_frozen(cgroup)
 
     async def resume(self, container: Container) -> None:
