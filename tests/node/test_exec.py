@@ -334,7 +334,7 @@ async def test_a_reader_that_does_not_read_keeps_no_container_from_ending(
         client.send_signal(signal.SIGTERM)  # there is no command any more to pass it on to
         async with asyncio.timeout(LONG):
             await client.communicate()
-        assert client.returncode == 143
+        assert client.returncode in (143, -signal.SIGTERM)  # on its way out its handlers are gone: a shell's 143 too
 
 
 async def test_a_stopped_client_does_not_keep_a_container_from_being_stopped(
